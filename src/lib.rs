@@ -1,0 +1,22 @@
+//! `pack`: a reproducible submission packager for machine-learning competitions.
+//!
+//! Modules are listed in layer order. A module may use what stands above it, never what stands below.
+//! Layers 0 to 2 are pure: no file, socket, process, clock or environment.
+
+// 0 words: small value types
+pub mod artifact;
+pub mod digest;
+pub mod path;
+pub mod tree;
+
+// 1 documents: text to types and back
+pub mod manifest;
+pub mod text;
+
+// 3 effects: thin, each owns one capability
+pub mod net;
+pub mod par;
+pub mod pipe;
+pub mod progress;
+pub mod source;
+pub mod store;

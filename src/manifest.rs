@@ -1,0 +1,535 @@
+//! Manifest: `pack.toml`, what the author asks for. A Want in it may float.
+//!
+//! Layer 1 (documents): parse and judge the text, nothing else. Keys are kebab-case; an unknown one is
+//! refused. Must never fill in defaults before the meaning is taken: the meaning covers what the author set.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::artifact::{Name, Role};
+use crate::digest::Digest;
+use crate::text::{Diagnostic, locate, nearest, parse_toml};
+
+/// A whole `pack.toml`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Manifest {
+    /// Who hands in what, to which competition and track.
+    pub submission: Submission,
+    /// The operating system under everything.
+    #[serde(default)]
+    pub system: Option<System>,
+    /// The Python interpreter and its packages.
+    #[serde(default)]
+    pub python: Option<Python>,
+    /// The CUDA libraries.
+    #[serde(default)]
+    pub cuda: Option<Cuda>,
+    /// Models by name; `base` is the one the rules judge.
+    #[serde(default)]
+    pub models: BTreeMap<Name, TreeWant>,
+    /// Data sets by name.
+    #[serde(default)]
+    pub data: BTreeMap<Name, TreeWant>,
+    /// Weights that no step of this project makes, by name.
+    #[serde(default)]
+    pub weights: BTreeMap<Name, TreeWant>,
+    /// The project's own files.
+    #[serde(default)]
+    pub code: Option<Code>,
+    /// Sealed commands with named inputs and outputs.
+    #[serde(default)]
+    pub steps: BTreeMap<Name, Step>,
+    /// What the serving image runs.
+    #[serde(default)]
+    pub serve: Option<Serve>,
+    /// Where a named archive or index is to be fetched from, in place of the ecosystem's own setting.
+    #[serde(default)]
+    pub mirrors: BTreeMap<String, String>,
+}
+
+/// `[submission]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Submission {
+    /// Its name; the image is tagged with it.
+    pub name: Name,
+    /// A built-in competition's name, or the path of a competition file beside the manifest.
+    pub competition: String,
+    /// The competition's track.
+    pub track: String,
+    /// SPDX expression of the submission itself.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// Names of the team's members.
+    #[serde(default)]
+    pub team: Vec<String>,
+}
+
+/// `[system]`: exactly one distribution.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct System {
+    /// A Debian suite, e.g. `bookworm`.
+    #[serde(default)]
+    pub debian: Option<String>,
+    /// An Ubuntu suite, e.g. `jammy`.
+    #[serde(default)]
+    pub ubuntu: Option<String>,
+    /// Packages to install with all they depend on.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Archive state to take them from, `YYYYMMDDThhmmssZ`; without it a live pool is used, which drops versions.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// The archive's sections.
+    #[serde(default = "default_components")]
+    pub components: Vec<String>,
+}
+
+fn default_components() -> Vec<String> {
+    vec!["main".to_owned()]
+}
+
+/// `[python]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Python {
+    /// Major and minor version, as the system provides it.
+    pub version: String,
+    /// A requirements file, a `pylock.toml`, or a `pyproject.toml` beside the manifest.
+    #[serde(default)]
+    pub requirements: Option<String>,
+    /// Requirements written here.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Wheel files beside the manifest.
+    #[serde(default)]
+    pub wheels: Vec<String>,
+    /// Ignore what was uploaded after this day.
+    #[serde(default)]
+    pub exclude_newer: Option<String>,
+    /// Extra indexes: the name that stands in the lock, and the URL it has here.
+    #[serde(default)]
+    pub indexes: BTreeMap<Name, String>,
+}
+
+/// `[cuda]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cuda {
+    /// Toolkit version, e.g. `12.4`.
+    pub version: String,
+    /// Where the libraries come from.
+    pub from: CudaFrom,
+}
+
+/// Where CUDA libraries come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CudaFrom {
+    /// The `nvidia-*` wheels among the Python packages.
+    Wheels,
+    /// The vendor's redistributable archives.
+    Redist,
+    /// A Nix binary cache.
+    Nix,
+    /// Packages of the system.
+    System,
+}
+
+/// A model, data set or weights: exactly one source key, and what narrows it down.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TreeWant {
+    /// A file or folder beside the manifest.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// A requirement; the files are taken out of its wheel.
+    #[serde(default)]
+    pub pypi: Option<String>,
+    /// A repository on the Hub.
+    #[serde(default)]
+    pub hf: Option<String>,
+    /// A git repository.
+    #[serde(default)]
+    pub git: Option<String>,
+    /// A URL.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Branch, tag or commit, for `hf` and `git`.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Patterns of files to take; all without it.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Folder prefix to drop from the files' paths.
+    #[serde(default)]
+    pub strip: Option<String>,
+    /// The repository name under which the Hub's offline cache in the image shows a model.
+    #[serde(default)]
+    pub repo: Option<String>,
+    /// SPDX expression, where no card says it.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// Models that wrote any of a data set.
+    #[serde(default)]
+    pub generated_by: Option<Vec<String>>,
+}
+
+impl TreeWant {
+    /// The one source key that is set, and its value.
+    pub fn source(&self) -> Option<(&'static str, &str)> {
+        let keys = [("path", &self.path), ("pypi", &self.pypi), ("hf", &self.hf), ("git", &self.git), ("url", &self.url)];
+        let mut set = keys.into_iter().filter_map(|(key, value)| value.as_deref().map(|value| (key, value)));
+        match (set.next(), set.next()) {
+            (Some(one), None) => Some(one),
+            _ => None,
+        }
+    }
+}
+
+/// `[code]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Code {
+    /// Folder beside the manifest; the project's `.gitignore` and `.packignore` apply, nothing of the user's.
+    pub path: String,
+}
+
+/// `[steps.NAME]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Step {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Models, data, weights or other steps' outputs that it sees.
+    #[serde(default)]
+    pub inputs: Vec<Name>,
+    /// What it makes: name and class.
+    pub outputs: BTreeMap<Name, OutputClass>,
+    /// Patterns of the code it sees; all of `[code]` without it.
+    #[serde(default)]
+    pub code: Option<Vec<String>>,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Seed, given as `PACK_SEED`.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// Threads, given as `PACK_THREADS`.
+    #[serde(default)]
+    pub threads: Option<u32>,
+    /// Whether it needs the track's GPU.
+    #[serde(default)]
+    pub gpu: bool,
+    /// Wall-clock limit, in hours.
+    #[serde(default)]
+    pub hours: Option<f64>,
+    /// How much of it an organizer is to replay.
+    #[serde(default)]
+    pub replay: Replay,
+    /// Why it is not replayed, with `replay = "never"`.
+    #[serde(default)]
+    pub because: Option<String>,
+}
+
+/// What an output is, and so how it is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputClass {
+    /// A prepared data set: must match.
+    Data,
+    /// Weights: must match.
+    Weights,
+    /// Optimizer or generator state: compared by content, never unpickled.
+    State,
+    /// Shown only.
+    Log,
+}
+
+impl OutputClass {
+    /// The role of an artifact of this class; logs and state are never inputs.
+    pub fn role(self) -> Option<Role> {
+        match self {
+            OutputClass::Data => Some(Role::Data),
+            OutputClass::Weights => Some(Role::Weights),
+            OutputClass::State | OutputClass::Log => None,
+        }
+    }
+}
+
+/// How much of a step is replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Replay {
+    /// All of it.
+    #[default]
+    Full,
+    /// Segments drawn by the verifier.
+    Sampled,
+    /// Nothing; its outputs are declared inputs.
+    Never,
+}
+
+/// `[serve]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Serve {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// The port it listens on.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// Weights in the image.
+    #[serde(default)]
+    pub weights: Vec<Name>,
+    /// Models in the image; all of `[models]` without it.
+    #[serde(default)]
+    pub models: Option<Vec<Name>>,
+    /// Data sets in the image.
+    #[serde(default)]
+    pub data: Vec<Name>,
+    /// Patterns of the code in the image; all of `[code]` without it.
+    #[serde(default)]
+    pub code: Option<Vec<String>>,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Threads, given as `PACK_THREADS`.
+    #[serde(default)]
+    pub threads: Option<u32>,
+}
+
+fn default_port() -> u16 {
+    80
+}
+
+impl Manifest {
+    /// Parses and judges a manifest.
+    ///
+    /// # Errors
+    /// The first thing wrong with it, with line and column.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
+        let manifest: Manifest = parse_toml("pack.toml", text)?;
+        manifest.judge(text)?;
+        Ok(manifest)
+    }
+
+    /// Digest of what the author set: RFC 8785 canonical JSON of the document, so that comments, order and
+    /// layout do not count. `text` must be one that [`Manifest::parse`] took.
+    pub fn meaning(text: &str) -> Digest {
+        let table: toml::Table = text.parse().expect("the text was parsed as a manifest before");
+        canonical_digest(&table)
+    }
+
+    /// Digest of one table of the document, e.g. `["python"]`; absent tables have the digest of `null`.
+    pub fn part_meaning(text: &str, path: &[&str]) -> Digest {
+        let table: toml::Table = text.parse().expect("the text was parsed as a manifest before");
+        let mut value = toml::Value::Table(table);
+        for key in path {
+            value = match value {
+                toml::Value::Table(mut table) => table.remove(*key).unwrap_or(toml::Value::Boolean(false)),
+                _ => toml::Value::Boolean(false),
+            };
+        }
+        canonical_digest(&value)
+    }
+
+    /// Names of everything a step may take in: models, data, weights and steps' outputs, with their roles.
+    pub fn inputs(&self) -> BTreeMap<&Name, Role> {
+        let mut all: BTreeMap<&Name, Role> = BTreeMap::new();
+        all.extend(self.models.keys().map(|name| (name, Role::Model)));
+        all.extend(self.data.keys().map(|name| (name, Role::Data)));
+        all.extend(self.weights.keys().map(|name| (name, Role::Weights)));
+        for step in self.steps.values() {
+            all.extend(step.outputs.iter().filter_map(|(name, class)| class.role().map(|role| (name, role))));
+        }
+        all
+    }
+
+    /// The step that makes an output, and the output's class.
+    pub fn maker(&self, output: &Name) -> Option<(&Name, &Step, OutputClass)> {
+        self.steps.iter().find_map(|(name, step)| step.outputs.get(output).map(|class| (name, step, *class)))
+    }
+
+    /// Steps in an order in which each comes after those whose outputs it takes.
+    pub fn step_order(&self) -> Vec<(&Name, &Step)> {
+        let mut order: Vec<(&Name, &Step)> = Vec::new();
+        let mut done: BTreeSet<&Name> = BTreeSet::new();
+        // judge() has refused cycles, so each round places at least one step.
+        while order.len() < self.steps.len() {
+            let before = order.len();
+            for (name, step) in &self.steps {
+                let ready = step.inputs.iter().all(|input| self.maker(input).is_none_or(|(maker, ..)| done.contains(maker)));
+                if ready && done.insert(name) {
+                    order.push((name, step));
+                }
+            }
+            if order.len() == before {
+                break;
+            }
+        }
+        order
+    }
+
+    fn judge(&self, text: &str) -> Result<(), Diagnostic> {
+        let at = |table: &str, key: Option<&str>, message: String, help: Option<String>| {
+            let (line, column) = locate(text, table, key);
+            Err(Diagnostic { file: "pack.toml".into(), line, column, message, help })
+        };
+        if let Some(system) = &self.system
+            && system.debian.is_some() == system.ubuntu.is_some()
+        {
+            return at("system", None, "[system] wants exactly one of `debian` and `ubuntu`".into(), None);
+        }
+        let mut owners: BTreeMap<&Name, String> = BTreeMap::new();
+        for (group, wants) in [("models", &self.models), ("data", &self.data), ("weights", &self.weights)] {
+            for (name, want) in wants {
+                let table = format!("{group}.{name}");
+                if want.source().is_none() {
+                    let message = format!("[{table}] wants exactly one of `path`, `pypi`, `hf`, `git`, `url`");
+                    return at(&table, None, message, None);
+                }
+                if let Some(other) = owners.insert(name, table.clone()) {
+                    let message = format!("`{name}` is named by both [{other}] and [{table}]");
+                    return at(&table, None, message, Some("models, data, weights and outputs share one namespace".into()));
+                }
+            }
+        }
+        for (step_name, step) in &self.steps {
+            let table = format!("steps.{step_name}");
+            for output in step.outputs.keys() {
+                if let Some(other) = owners.insert(output, table.clone()) {
+                    let message = format!("`{output}` is named by both [{other}] and [{table}]");
+                    return at(
+                        &table,
+                        Some("outputs"),
+                        message,
+                        Some("models, data, weights and outputs share one namespace".into()),
+                    );
+                }
+            }
+            if step.command.is_empty() {
+                return at(&table, Some("command"), format!("[{table}] has an empty command"), None);
+            }
+            if step.outputs.is_empty() {
+                return at(&table, Some("outputs"), format!("[{table}] has no output"), None);
+            }
+            if (step.replay == Replay::Never) != step.because.is_some() {
+                return at(&table, Some("replay"), format!("[{table}] wants `because` exactly when replay = \"never\""), None);
+            }
+        }
+        let known = self.inputs();
+        for (step_name, step) in &self.steps {
+            let table = format!("steps.{step_name}");
+            if let Some(input) = step.inputs.iter().find(|input| !known.contains_key(input)) {
+                let help = nearest(input.as_str(), known.keys().map(|name| name.as_str()));
+                let message = format!("[{table}] takes `{input}`, which nothing provides");
+                return at(&table, Some("inputs"), message, help.map(|near| format!("did you mean `{near}`?")));
+            }
+        }
+        if self.step_order().len() < self.steps.len() {
+            let (name, _) = self.steps.iter().next().expect("an empty graph has no cycle");
+            return at(&format!("steps.{name}"), None, "the steps' inputs and outputs form a cycle".into(), None);
+        }
+        if let Some(serve) = &self.serve {
+            if serve.command.is_empty() {
+                return at("serve", Some("command"), "[serve] has an empty command".into(), None);
+            }
+            let models = serve.models.as_deref().unwrap_or_default();
+            for (key, role, names) in [
+                ("weights", Role::Weights, &serve.weights[..]),
+                ("models", Role::Model, models),
+                ("data", Role::Data, &serve.data),
+            ] {
+                if let Some(name) = names.iter().find(|name| known.get(name) != Some(&role)) {
+                    let near = nearest(name.as_str(), known.iter().filter(|(_, r)| **r == role).map(|(n, _)| n.as_str()));
+                    let message = format!("[serve] {key} names `{name}`, which is not a {role} here");
+                    return at("serve", Some(key), message, near.map(|near| format!("did you mean `{near}`?")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of the RFC 8785 form of any TOML value.
+fn canonical_digest<T: serde::Serialize>(value: &T) -> Digest {
+    let text = serde_json_canonicalizer::to_vec(value).expect("TOML holds nothing that canonical JSON cannot");
+    Digest::of(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[submission]
+name = "x"
+competition = "competition.toml"
+track = "cpu"
+[models.base]
+path = "model"
+[data.raw]
+path = "raw"
+[steps.prepare]
+command = ["python", "p.py"]
+inputs = ["raw"]
+outputs = { mix = "data" }
+[steps.train]
+command = ["python", "t.py"]
+inputs = ["base", "mix"]
+outputs = { adapter = "weights", log = "log" }
+[serve]
+command = ["python", "s.py"]
+weights = ["adapter"]
+"#;
+
+    #[test]
+    fn steps_come_after_what_they_take() {
+        let manifest = Manifest::parse(GOOD).unwrap();
+        let order: Vec<&str> = manifest.step_order().into_iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(order, ["prepare", "train"]);
+        assert_eq!(manifest.serve.unwrap().port, 80);
+    }
+
+    #[test]
+    fn meaning_ignores_comments_and_order_and_nothing_else() {
+        let moved = GOOD.replace(
+            "competition = \"competition.toml\"\ntrack = \"cpu\"",
+            "# hi\ntrack = \"cpu\"\ncompetition = \"competition.toml\"",
+        );
+        assert_ne!(moved, GOOD);
+        assert_eq!(Manifest::meaning(GOOD), Manifest::meaning(&moved));
+        assert_ne!(Manifest::meaning(GOOD), Manifest::meaning(&GOOD.replace("t.py", "u.py")));
+        // A default that is written out is something the author set.
+        assert_ne!(
+            Manifest::meaning(GOOD),
+            Manifest::meaning(&GOOD.replace("weights = [\"adapter\"]", "weights = [\"adapter\"]\nport = 80"))
+        );
+    }
+
+    #[test]
+    fn each_mistake_names_its_place() {
+        for (from, to, expected) in [
+            ("track = ", "trak = ", "pack.toml:5:1: unknown field `trak`"),
+            ("path = \"raw\"", "path = \"raw\"\nhf = \"a/b\"", "pack.toml:8:1: [data.raw] wants exactly one of"),
+            ("[data.raw]", "[data.base]", "pack.toml:8:1: `base` is named by both [models.base] and [data.base]"),
+            (
+                "\"base\", \"mix\"",
+                "\"bas\", \"mix\"",
+                "pack.toml:16:1: [steps.train] takes `bas`, which nothing provides (did you mean `base`?)",
+            ),
+            ("inputs = [\"raw\"]", "inputs = [\"adapter\"]", "the steps' inputs and outputs form a cycle"),
+            ("weights = [\"adapter\"]", "weights = [\"base\"]", "[serve] weights names `base`, which is not a weights here"),
+            ("name = \"x\"", "name = \"../x\"", "expected a name of 1 to 100 letters"),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let error = Manifest::parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Progress: what a person sees while long work goes on.
+//!
+//! Layer 3 (effects): owns stderr. Bars on a terminal, plain lines elsewhere, nothing when quiet. Must
+//! never write to stdout (that is the command's result) and never decide anything.
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns stderr")]
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How much is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verbosity {
+    /// Bars or lines, by what stderr is.
+    Normal,
+    /// Warnings and errors only.
+    Quiet,
+}
+
+/// The one printer for progress, notes and warnings; cheap to clone and safe to share between threads.
+#[derive(Clone)]
+pub struct Progress {
+    bars: Option<MultiProgress>,
+    verbosity: Verbosity,
+}
+
+/// One piece of work that is under way; ends when dropped.
+pub struct Task {
+    bar: Option<ProgressBar>,
+    plain: Option<Plain>,
+}
+
+struct Plain {
+    name: String,
+    total: u64,
+    done: std::sync::atomic::AtomicU64,
+    began: Instant,
+    last: std::sync::Mutex<Instant>,
+}
+
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+impl Progress {
+    /// Chooses bars where stderr is a terminal.
+    pub fn new(verbosity: Verbosity) -> Self {
+        let bars = (verbosity == Verbosity::Normal && std::io::stderr().is_terminal())
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        Self { bars, verbosity }
+    }
+
+    /// A printer that says nothing, for tests and library use.
+    pub fn silent() -> Self {
+        Self { bars: None, verbosity: Verbosity::Quiet }
+    }
+
+    /// Begins a piece of work of `total` bytes (0: not known).
+    pub fn task(&self, name: &str, total: u64) -> Task {
+        if let Some(bars) = &self.bars {
+            let style = if total > 0 {
+                "{prefix:<36!} {bar:24} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4}"
+            } else {
+                "{prefix:<36!} {spinner} {bytes:>10} {elapsed:>4}"
+            };
+            let bar = bars.add(ProgressBar::new(total));
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is a constant"));
+            bar.set_prefix(name.to_owned());
+            return Task { bar: Some(bar), plain: None };
+        }
+        let plain = (self.verbosity == Verbosity::Normal).then(|| Plain {
+            name: name.to_owned(),
+            total,
+            done: 0.into(),
+            began: Instant::now(),
+            last: Instant::now().into(),
+        });
+        Task { bar: None, plain }
+    }
+
+    /// One line for the person, e.g. what was reused.
+    pub fn note(&self, text: &str) {
+        if self.verbosity == Verbosity::Normal {
+            self.line(text);
+        }
+    }
+
+    /// One line that quiet does not silence.
+    pub fn warn(&self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Task {
+    /// A task that is not shown.
+    pub fn hidden() -> Self {
+        Self { bar: None, plain: None }
+    }
+
+    /// `n` more bytes are done.
+    pub fn add(&self, n: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(n);
+        }
+        if let Some(plain) = &self.plain {
+            let done = plain.done.fetch_add(n, std::sync::atomic::Ordering::Relaxed) + n;
+            let Ok(mut last) = plain.last.try_lock() else { return };
+            if last.elapsed() >= LINE_EVERY {
+                *last = Instant::now();
+                if plain.total > 0 {
+                    let percent = done * 100 / plain.total.max(1);
+                    eprintln!("{}: {} of {} ({percent} %)", plain.name, bytes(done), bytes(plain.total));
+                } else {
+                    eprintln!("{}: {}", plain.name, bytes(done));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if let Some(plain) = &self.plain
+            && plain.began.elapsed() >= LINE_EVERY
+        {
+            let done = plain.done.load(std::sync::atomic::Ordering::Relaxed);
+            eprintln!("{}: {} in {:.1} s", plain.name, bytes(done), plain.began.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// Bytes as a person reads them: decimal units, three digits.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_read_well() {
+        for (n, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (3_165_901_114, "3.17 GB"),
+            (999_600, "1.00 MB"),
+            (15_500_000, "15.5 MB"),
+        ] {
+            assert_eq!(super::bytes(n), text);
+        }
+    }
+}

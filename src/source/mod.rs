@@ -1,0 +1,130 @@
+//! Sources: where artifacts come from. This file holds the trait and the only match on source kinds.
+//!
+//! Layer 3 (effects). `resolve` turns a Want into pinned Artifacts and may use the network; `fetch` brings
+//! the bytes of an Artifact by its pin and decides nothing. Must never put bytes anywhere but through the
+//! store's door.
+
+use std::path::Path;
+
+use crate::artifact::{Artifact, Name, Role};
+use crate::digest::Digest;
+use crate::manifest;
+use crate::net::Net;
+use crate::progress::Progress;
+use crate::store::Store;
+
+/// What every source is given: the capabilities it may use, and nothing else.
+pub struct Context<'a> {
+    /// Folder of the manifest.
+    pub project: &'a Path,
+    /// The whole manifest, for settings such as `[mirrors]` and the Python version; a source reads its own tables.
+    pub manifest: &'a manifest::Manifest,
+    /// The door for bytes.
+    pub store: &'a Store,
+    /// The network; `Net` itself refuses when the user said `--offline`.
+    pub net: &'a Net,
+    /// What the person sees.
+    pub progress: &'a Progress,
+    /// Threads for work on many items.
+    pub jobs: usize,
+}
+
+/// What the author asks one source for.
+pub enum Want<'a> {
+    /// The operating system: all packages together.
+    System(&'a manifest::System),
+    /// All Python packages together; `system` is what was just resolved for `[system]`, so that the C
+    /// library's version decides which wheels are admissible.
+    Python {
+        /// The table.
+        python: &'a manifest::Python,
+        /// The system's packages.
+        system: &'a [Artifact],
+    },
+    /// One model, data set, weights folder or the code.
+    Tree {
+        /// Its name.
+        name: &'a Name,
+        /// What it is for.
+        role: Role,
+        /// The table.
+        want: &'a manifest::TreeWant,
+    },
+}
+
+/// What a source answers.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Pinned artifacts, in any order.
+    pub artifacts: Vec<Artifact>,
+    /// What a signature chain needs, already in the store.
+    pub evidence: Vec<Evidence>,
+    /// What the author should know.
+    pub warnings: Vec<String>,
+}
+
+/// A signed index, or what it names, kept so that the chain can be checked again years later.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Evidence {
+    /// What it is: `inrelease` or `packages`.
+    pub kind: String,
+    /// Which one: suite, or suite, component and architecture.
+    pub name: String,
+    /// Fingerprint of the key that signed it, 40 upper-case hex digits, where it is signed itself.
+    pub signer: Option<String>,
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// How an old lock bears on a new resolution.
+pub struct Previous<'a> {
+    /// Artifacts of the old lock that this want produced.
+    pub artifacts: &'a [Artifact],
+    /// Evidence of the old lock.
+    pub evidence: &'a [Evidence],
+    /// Names that must be chosen afresh; `None`: none of them. `Some(empty)`: all.
+    pub upgrade: Option<&'a [String]>,
+}
+
+/// A failure of a source: a sentence for the person, the cause, and what to do next.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What could not be done, to what.
+    pub message: String,
+    /// The next thing to type or change.
+    pub help: Option<String>,
+    /// What lies beneath.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl SourceError {
+    /// A sentence.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, source: None }
+    }
+
+    /// With what to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// With what lies beneath.
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// A place where artifacts come from.
+pub trait Provider {
+    /// Chooses: turns a Want into Artifacts. May use the network and may put evidence in the store.
+    fn resolve(&self, want: &Want, previous: &Previous, cx: &Context) -> Result<Resolved, SourceError>;
+
+    /// Brings every blob of an Artifact that is not in the store yet, by its pin. Decides nothing.
+    fn fetch(&self, artifact: &Artifact, cx: &Context) -> Result<(), SourceError>;
+}

@@ -1,0 +1,58 @@
+//! Cache: small texts that can be computed again, under `<store>/cache/<kind>/<key>`.
+//!
+//! Layer 3 (effects). Losing any of it costs time, never an answer. Must never hold what a lock or an image
+//! depends on.
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::{Store, StoreError, io_error, stamp};
+use crate::digest::Digest;
+
+/// A file changed this recently may change again without its time moving, so it is not remembered.
+const RACY: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// A remembered text.
+    pub fn recall(&self, kind: &str, key: &Digest) -> Option<String> {
+        fs::read_to_string(self.cache_path(kind, key)).ok()
+    }
+
+    /// Remembers a text; replaces an older one.
+    pub fn remember(&self, kind: &str, key: &Digest, text: &str) -> Result<(), StoreError> {
+        let path = self.cache_path(kind, key);
+        let folder = path.parent().expect("a cache path has a folder");
+        fs::create_dir_all(folder).map_err(io_error("create", folder))?;
+        self.write_small(&path, text)
+    }
+
+    fn cache_path(&self, kind: &str, key: &Digest) -> PathBuf {
+        self.root.join("cache").join(kind).join(key.hex())
+    }
+
+    pub(super) fn remembered_original(&self, path: &Path, meta: &fs::Metadata) -> Option<Digest> {
+        let text = self.recall("originals", &original_key(path)?)?;
+        let (digest, rest) = text.split_once(' ')?;
+        (rest == original_text(meta)).then(|| digest.parse().ok()).flatten()
+    }
+
+    pub(super) fn remember_original(&self, path: &Path, meta: &fs::Metadata, digest: &Digest) -> Result<(), StoreError> {
+        let settled = meta.modified().ok().and_then(|t| SystemTime::now().duration_since(t).ok()).is_some_and(|age| age > RACY);
+        match original_key(path) {
+            Some(key) if settled => self.remember("originals", &key, &format!("{digest} {}", original_text(meta))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn original_key(path: &Path) -> Option<Digest> {
+    let path = std::path::absolute(path).ok()?;
+    Some(Digest::of(path.as_os_str().as_encoded_bytes()))
+}
+
+fn original_text(meta: &fs::Metadata) -> String {
+    format!("{:?}\n", stamp(meta))
+}

@@ -1,0 +1,107 @@
+//! Keeping the store: reading all of it, and letting go of what nobody names.
+//!
+//! Layer 3 (effects). Must never remove what a caller says is in use, nor a part file that a living process
+//! holds.
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+
+use super::{Store, StoreError, io_error};
+use crate::digest::Digest;
+use crate::par;
+use crate::progress::Progress;
+
+/// What `store verify` found.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Blobs that no longer had their digest and were moved aside.
+    pub spoiled: Vec<Digest>,
+}
+
+/// What `store gc` removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files removed.
+    pub files: u64,
+    /// Bytes they held.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Every blob that is there, sorted, with its size.
+    pub fn list(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let folder = self.blobs();
+        let mut blobs = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
+            let entry = entry.map_err(io_error("read", &folder))?;
+            let Some(digest) = entry.file_name().to_str().and_then(|name| Digest::from_hex(name).ok()) else { continue };
+            // Another process may remove it between listing and asking.
+            if let Ok(meta) = entry.metadata() {
+                blobs.push((digest, meta.len()));
+            }
+        }
+        blobs.sort();
+        Ok(blobs)
+    }
+
+    /// Reads every byte of every blob; spoiled ones are moved aside.
+    pub fn verify(&self, jobs: usize, progress: &Progress) -> Result<Verified, StoreError> {
+        let blobs = self.list()?;
+        let bytes = blobs.iter().map(|blob| blob.1).sum();
+        let task = progress.task("store", bytes);
+        let good = par::map_ordered(&blobs, jobs, |(digest, _)| match self.rehash(digest, &task) {
+            Ok(()) => Ok(true),
+            Err(StoreError::Spoiled { .. }) => Ok(false),
+            Err(error) => Err(error),
+        })?;
+        let spoiled = blobs.iter().zip(good).filter(|(_, good)| !good).map(|(blob, _)| blob.0).collect();
+        Ok(Verified { blobs: blobs.len() as u64, bytes, spoiled })
+    }
+
+    /// Removes every blob that is not in `keep`, what is set aside, and what dead processes left behind.
+    pub fn gc(&self, keep: &BTreeSet<Digest>) -> Result<Collected, StoreError> {
+        let mut collected = Collected::default();
+        let mut remove = |path: &std::path::Path, size: u64| -> Result<(), StoreError> {
+            match fs::remove_file(path) {
+                Ok(()) => {
+                    collected.files += 1;
+                    collected.bytes += size;
+                    Ok(())
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(io_error("remove", path)(error)),
+            }
+        };
+        for (digest, size) in self.list()? {
+            if !keep.contains(&digest) {
+                remove(&self.blob_path(&digest), size)?;
+                drop(fs::remove_file(self.trust_path(&digest)));
+            }
+        }
+        for folder in [self.blobs(), self.root.join("trust"), self.root.join("refused")] {
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let size = entry.metadata().map_or(0, |meta| meta.len());
+                let dead = if let Some(rest) = name.strip_prefix(".tmp-") {
+                    let pid: Option<i32> = rest.split('-').next().and_then(|pid| pid.parse().ok());
+                    !pid.is_some_and(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
+                } else if name.starts_with(".part-") {
+                    File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+                } else {
+                    folder.ends_with("refused")
+                };
+                if dead {
+                    remove(&entry.path(), size)?;
+                }
+            }
+        }
+        Ok(collected)
+    }
+}

@@ -1,0 +1,390 @@
+//! Store: content-addressed plain files on disk, `blobs/sha256/<hex>`, mode 0444.
+//!
+//! Layer 3 (effects). Bytes enter by one door, [`Sink`], which hashes as it writes and puts a file in place
+//! only when digest and size are as expected. There is no update, no name and no metadata here: what a blob
+//! is for stands in a lock. Must never hand out bytes that nobody has hashed since the file last changed.
+//!
+//! ```text
+//! <root>/blobs/sha256/<hex>        a blob, 0444; the layout an OCI directory has
+//! <root>/blobs/sha256/.part-<hex>  a download under way, resumable, locked by its writer
+//! <root>/blobs/sha256/.tmp-<pid>-… bytes whose digest is not known yet; garbage once that process is gone
+//! <root>/trust/<hex>               inode, size and mtime of a blob when it was last hashed
+//! <root>/refused/<hex>             a blob that no longer had its digest, moved aside, never used
+//! <root>/cache/<kind>/<key>        what can be computed again (see cache.rs)
+//! ```
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::digest::{Digest, Hasher};
+use crate::pipe::{self, Chunks};
+use crate::progress::Task;
+
+mod cache;
+mod export;
+mod gc;
+mod sink;
+
+pub use export::Placed;
+pub use gc::{Collected, Verified};
+pub use sink::Sink;
+
+/// Below this size a blob is rehashed whenever it is read, so no trust record is kept for it.
+const TRUST_FROM: u64 = 1 << 20;
+
+/// A folder of verified bytes.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk said no; the path tells where.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A blob that is needed is not there.
+    #[error("{digest} is not in the store")]
+    Missing {
+        /// The blob.
+        digest: Digest,
+    },
+    /// Bytes that are not what they should be.
+    #[error("expected {expected}, found {found}")]
+    Mismatch {
+        /// Digest asked for.
+        expected: Digest,
+        /// Digest of the bytes.
+        found: Digest,
+    },
+    /// More or fewer bytes than the lock says.
+    #[error("expected {expected} bytes, found {found}")]
+    Length {
+        /// Bytes asked for.
+        expected: u64,
+        /// Bytes that came, or that were announced.
+        found: u64,
+    },
+    /// A blob in the store has changed since it was put there.
+    #[error("{digest} was changed in the store; the changed file was moved to `{moved}`")]
+    Spoiled {
+        /// The blob.
+        digest: Digest,
+        /// Where the changed bytes lie now.
+        moved: PathBuf,
+    },
+    /// A file of the user's changed while it was read.
+    #[error("`{path}` changed while it was being read")]
+    Moving {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Adds what was being done and to which path to an I/O error.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path, source }
+}
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+impl Store {
+    /// Opens a store, making its folders where they are missing.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        for folder in ["blobs/sha256", "trust"] {
+            let path = root.join(folder);
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(io_error("create", &path))?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The folder it lies in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a blob lies, or would lie.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    /// Whether the blob is there and, where it is large, has not been touched since it was last hashed. A
+    /// touched one is hashed now; if it is spoiled it is moved aside and counts as missing.
+    pub fn contains(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        let path = self.blob_path(digest);
+        let meta = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        if !meta.is_file() || meta.len() != size {
+            self.set_aside(digest)?;
+            return Ok(false);
+        }
+        if size < TRUST_FROM || self.trusted(digest, &meta) {
+            return Ok(true);
+        }
+        match self.rehash(digest, &Task::hidden()) {
+            Ok(()) => Ok(true),
+            Err(StoreError::Spoiled { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a blob for reading. A large one is hashed first unless its trust record holds; of a small one
+    /// the caller must hash what it reads, as [`Store::read`] and every copy does.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
+        let path = self.blob_path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { digest: *digest }),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let meta = file.metadata().map_err(io_error("read", &path))?;
+        if meta.len() >= TRUST_FROM && !self.trusted(digest, &meta) {
+            self.rehash(digest, &Task::hidden())?;
+        }
+        Ok(file)
+    }
+
+    /// Reads a whole blob into memory and hashes it; for small files and indexes.
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { digest: *digest }),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        if Digest::of(&bytes) != *digest {
+            return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
+        }
+        Ok(bytes)
+    }
+
+    /// The door for bytes whose digest and size are known: resumable, safe beside other `pack` processes.
+    /// `None`: the blob is already there.
+    pub fn sink(&self, expected: Digest, size: u64) -> Result<Option<Sink<'_>>, StoreError> {
+        Sink::open(self, expected, size)
+    }
+
+    /// Takes a whole reader whose digest and size are known.
+    pub fn ingest(&self, expected: Digest, size: u64, reader: &mut dyn Read) -> Result<(), StoreError> {
+        let Some(mut sink) = self.sink(expected, size)? else { return Ok(()) };
+        sink.restart()?;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return sink.finish(),
+                Ok(n) => sink.write(&buffer[..n])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io_error("read the bytes for", &self.blob_path(&expected))(error)),
+            }
+        }
+    }
+
+    /// Takes bytes in memory whose digest nobody has said.
+    pub fn add_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        self.ingest(digest, bytes.len() as u64, &mut &bytes[..])?;
+        Ok(digest)
+    }
+
+    /// Takes a whole reader whose digest nobody has said, and learns it.
+    pub fn add(&self, reader: &mut dyn Read) -> Result<(Digest, u64), StoreError> {
+        let temporary = self.temporary()?;
+        let (digest, size) = self.copy_hashed(reader, &temporary, &Task::hidden())?;
+        self.put_in_place(temporary, &digest, size)?;
+        Ok((digest, size))
+    }
+
+    /// Takes a file of the user's. The bytes are copied (or reflinked), never hard-linked, since its owner
+    /// may edit it. A file that did not change since it was last taken is not read again.
+    ///
+    /// # Errors
+    /// [`StoreError::Moving`] where size or time of the file change while it is read.
+    pub fn add_file(&self, path: &Path, task: &Task) -> Result<(Digest, u64), StoreError> {
+        let mut file = File::open(path).map_err(io_error("open", path))?;
+        let before = file.metadata().map_err(io_error("read", path))?;
+        if let Some(digest) = self.remembered_original(path, &before)
+            && self.contains(&digest, before.len())?
+        {
+            task.add(before.len());
+            return Ok((digest, before.len()));
+        }
+        let moving = |after: &fs::Metadata, size: u64| stamp(after) != stamp(&before) || size != before.len();
+        let (digest, size) = if before.len() < pipe::CHUNK as u64 {
+            let mut bytes = Vec::with_capacity(before.len() as usize);
+            file.read_to_end(&mut bytes).map_err(io_error("read", path))?;
+            if moving(&file.metadata().map_err(io_error("read", path))?, bytes.len() as u64) {
+                return Err(StoreError::Moving { path: path.to_owned() });
+            }
+            let digest = Digest::of(&bytes);
+            if !self.contains(&digest, bytes.len() as u64)? {
+                let temporary = self.temporary()?;
+                fs::write(&temporary, &bytes).map_err(io_error("write", &temporary))?;
+                self.put_in_place(temporary, &digest, bytes.len() as u64)?;
+            }
+            task.add(bytes.len() as u64);
+            (digest, bytes.len() as u64)
+        } else {
+            let temporary = self.temporary()?;
+            let taken = self.copy_hashed(&mut file, &temporary, task);
+            let (digest, size) = taken.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+            if moving(&file.metadata().map_err(io_error("read", path))?, size) {
+                drop(fs::remove_file(&temporary));
+                return Err(StoreError::Moving { path: path.to_owned() });
+            }
+            self.put_in_place(temporary, &digest, size)?;
+            (digest, size)
+        };
+        self.remember_original(path, &before, &digest)?;
+        Ok((digest, size))
+    }
+
+    /// A fresh temporary file's path in the blobs' own folder, so that a rename puts it in place.
+    fn temporary(&self) -> Result<PathBuf, StoreError> {
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        Ok(self.blobs().join(format!(".tmp-{}-{n}", std::process::id())))
+    }
+
+    fn copy_hashed(&self, reader: &mut dyn Read, to: &Path, task: &Task) -> Result<(Digest, u64), StoreError> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).map_err(io_error("create", to))?;
+        let write = |chunks: Chunks| {
+            chunks.each(|bytes| {
+                task.add(bytes.len() as u64);
+                file.write_all(bytes)
+            })?;
+            Ok(None)
+        };
+        let hash = |chunks: Chunks| {
+            let mut hasher = Hasher::new();
+            chunks.each(|bytes| {
+                hasher.update(bytes);
+                Ok(())
+            })?;
+            Ok(Some(hasher.finish()))
+        };
+        let (results, size) = pipe::fan_out(reader, vec![Box::new(write), Box::new(hash)]).map_err(io_error("write", to))?;
+        let digest = results.into_iter().flatten().next().expect("the second consumer returns a digest");
+        Ok((digest, size))
+    }
+
+    /// fsync, 0444, rename, fsync of the folder, trust record; in that order, so that a name under
+    /// `blobs/sha256/` always means complete and verified bytes.
+    fn put_in_place(&self, temporary: PathBuf, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        let place = self.blob_path(digest);
+        let result = (|| {
+            let file = File::open(&temporary).map_err(io_error("open", &temporary))?;
+            file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(io_error("protect", &temporary))?;
+            file.sync_all().map_err(io_error("write", &temporary))?;
+            fs::rename(&temporary, &place).map_err(io_error("put in place", &place))?;
+            self.sync_folder()?;
+            if size >= TRUST_FROM {
+                let meta = file.metadata().map_err(io_error("read", &place))?;
+                self.trust(digest, &meta)?;
+            }
+            Ok(())
+        })();
+        if result.is_err() {
+            drop(fs::remove_file(&temporary));
+        }
+        result
+    }
+
+    fn sync_folder(&self) -> Result<(), StoreError> {
+        let folder = self.blobs();
+        File::open(&folder).and_then(|f| f.sync_all()).map_err(io_error("write", &folder))
+    }
+
+    fn trust_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("trust").join(digest.hex())
+    }
+
+    fn trust(&self, digest: &Digest, meta: &fs::Metadata) -> Result<(), StoreError> {
+        let path = self.trust_path(digest);
+        self.write_small(&path, &trust_text(meta))
+    }
+
+    fn trusted(&self, digest: &Digest, meta: &fs::Metadata) -> bool {
+        // An unreadable record is no record: the blob is hashed again.
+        fs::read_to_string(self.trust_path(digest)).is_ok_and(|text| text == trust_text(meta))
+    }
+
+    /// Reads every byte of a blob and renews its trust record, or moves it aside.
+    fn rehash(&self, digest: &Digest, task: &Task) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        let mut file = File::open(&path).map_err(io_error("open", &path))?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; pipe::CHUNK];
+        loop {
+            let n = file.read(&mut buffer).map_err(io_error("read", &path))?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&buffer[..n]);
+            task.add(n as u64);
+        }
+        if hasher.finish() != *digest {
+            return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
+        }
+        let meta = file.metadata().map_err(io_error("read", &path))?;
+        if meta.len() >= TRUST_FROM && !self.trusted(digest, &meta) {
+            self.trust(digest, &meta)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a spoiled blob out of the way, so that fetching brings it again and nothing is lost.
+    fn set_aside(&self, digest: &Digest) -> Result<PathBuf, StoreError> {
+        let folder = self.root.join("refused");
+        fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
+        let to = folder.join(digest.hex());
+        match fs::rename(self.blob_path(digest), &to) {
+            Ok(()) => Ok(to),
+            // Another process was first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(to),
+            Err(error) => Err(io_error("move aside", &to)(error)),
+        }
+    }
+
+    /// Replaces a small file of ours as a whole.
+    fn write_small(&self, path: &Path, text: &str) -> Result<(), StoreError> {
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let folder = path.parent().expect("every file of the store lies in a folder of it");
+        let temporary = folder.join(format!(".tmp-{}-{n}", std::process::id()));
+        fs::write(&temporary, text).map_err(io_error("write", &temporary))?;
+        fs::rename(&temporary, path).map_err(io_error("put in place", path))
+    }
+}
+
+fn trust_text(meta: &fs::Metadata) -> String {
+    format!("inode {} size {} mtime {}.{:09}\n", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
+}
+
+/// What must not change while a file of the user's is read.
+fn stamp(meta: &fs::Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
+    (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
+}
+
+#[cfg(test)]
+mod tests;

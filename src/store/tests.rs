@@ -1,0 +1,147 @@
+//! What the store promises, tried on a real disk.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+fn large() -> Vec<u8> {
+    (0..3_000_000u32).map(|n| (n % 253) as u8).collect()
+}
+
+#[test]
+fn what_goes_in_comes_out_and_is_read_only() {
+    let (_dir, store) = store();
+    for bytes in [vec![], b"hello".to_vec(), large()] {
+        let (digest, size) = store.add(&mut &bytes[..]).unwrap();
+        assert_eq!((digest, size), (Digest::of(&bytes), bytes.len() as u64));
+        assert_eq!(store.read(&digest).unwrap(), bytes);
+        let mode = fs::metadata(store.blob_path(&digest)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o444);
+    }
+    assert_eq!(store.list().unwrap().len(), 3);
+}
+
+#[test]
+fn a_wrong_byte_a_short_and_a_long_body_do_not_get_in() {
+    let (_dir, store) = store();
+    let expected = Digest::of(b"hello");
+    assert!(matches!(store.ingest(expected, 5, &mut &b"hellO"[..]), Err(StoreError::Mismatch { .. })));
+    assert!(matches!(store.ingest(expected, 5, &mut &b"hell"[..]), Err(StoreError::Length { expected: 5, found: 4 })));
+    assert!(matches!(store.ingest(expected, 5, &mut &b"hello!"[..]), Err(StoreError::Length { expected: 5, .. })));
+    assert!(!store.contains(&expected, 5).unwrap());
+    store.ingest(expected, 5, &mut &b"hello"[..]).unwrap();
+    assert!(store.contains(&expected, 5).unwrap());
+}
+
+#[test]
+fn an_interrupted_sink_goes_on_where_it_was() {
+    let (_dir, store) = store();
+    let bytes = large();
+    let digest = Digest::of(&bytes);
+    let mut sink = store.sink(digest, bytes.len() as u64).unwrap().unwrap();
+    sink.write(&bytes[..1_000_000]).unwrap();
+    drop(sink);
+    let mut sink = store.sink(digest, bytes.len() as u64).unwrap().unwrap();
+    assert_eq!(sink.offset(), 1_000_000);
+    sink.write(&bytes[1_000_000..]).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(store.read(&digest).unwrap(), bytes);
+    assert!(store.sink(digest, bytes.len() as u64).unwrap().is_none());
+}
+
+#[test]
+fn a_flipped_byte_is_found_and_moved_aside() {
+    let (_dir, store) = store();
+    for bytes in [b"small".to_vec(), large()] {
+        let (digest, size) = store.add(&mut &bytes[..]).unwrap();
+        let path = store.blob_path(&digest);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut wrong = bytes.clone();
+        wrong[2] ^= 1;
+        fs::File::options().write(true).open(&path).unwrap().write_all(&wrong).unwrap();
+        let verified = store.verify(2, &crate::progress::Progress::silent()).unwrap();
+        assert_eq!(verified.spoiled, [digest]);
+        assert!(!store.contains(&digest, size).unwrap());
+        // The good twin: brought again, it is fine.
+        store.ingest(digest, size, &mut &bytes[..]).unwrap();
+        assert!(store.verify(2, &crate::progress::Progress::silent()).unwrap().spoiled.is_empty());
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_touched_large_blob_is_hashed_before_it_is_opened() {
+    let (_dir, store) = store();
+    let mut bytes = large();
+    let (digest, size) = store.add(&mut &bytes[..]).unwrap();
+    let path = store.blob_path(&digest);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert!(matches!(store.open_blob(&digest), Err(StoreError::Spoiled { .. })));
+    assert!(!store.contains(&digest, size).unwrap());
+}
+
+#[test]
+fn placing_links_where_it_can_and_copies_where_it_cannot() {
+    let (_dir, store) = store();
+    let bytes = large();
+    let (digest, size) = store.add(&mut &bytes[..]).unwrap();
+    let out = tempfile::tempdir_in(store.root()).unwrap();
+    assert_eq!(store.place(&digest, size, &out.path().join("a")).unwrap(), Placed::Linked);
+    assert_eq!(store.place(&digest, size, &out.path().join("a")).unwrap(), Placed::Present);
+    // /dev/shm is another file system.
+    if let Ok(other) = tempfile::tempdir_in("/dev/shm") {
+        assert_eq!(store.place(&digest, size, &other.path().join("a")).unwrap(), Placed::Copied);
+        assert_eq!(fs::read(other.path().join("a")).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn an_original_is_read_once_and_again_after_a_change() {
+    let (dir, store) = store();
+    let path = dir.path().join("weights.bin");
+    fs::write(&path, large()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(80));
+    let (first, _) = store.add_file(&path, &Task::hidden()).unwrap();
+    let meta = fs::metadata(&path).unwrap();
+    assert_eq!(store.remembered_original(&path, &meta), Some(first));
+    let mut changed = large();
+    changed[0] ^= 1;
+    fs::write(&path, &changed).unwrap();
+    let (second, _) = store.add_file(&path, &Task::hidden()).unwrap();
+    assert_eq!(second, Digest::of(&changed));
+    // The store's copy of the first is not the user's file.
+    assert_eq!(store.read(&first).unwrap(), large());
+}
+
+#[test]
+fn many_at_once_store_one() {
+    let (_dir, store) = store();
+    let bytes = large();
+    let digest = Digest::of(&bytes);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| store.ingest(digest, bytes.len() as u64, &mut &bytes[..]).unwrap());
+        }
+    });
+    assert_eq!(store.list().unwrap(), [(digest, bytes.len() as u64)]);
+}
+
+#[test]
+fn gc_keeps_what_is_named_and_clears_the_rest() {
+    let (_dir, store) = store();
+    let (keep, _) = store.add(&mut &b"keep"[..]).unwrap();
+    store.add(&mut &b"drop"[..]).unwrap();
+    fs::write(store.root().join("blobs/sha256/.tmp-999999999-1"), b"dead").unwrap();
+    let collected = store.gc(&std::collections::BTreeSet::from([keep])).unwrap();
+    assert_eq!(collected, Collected { files: 2, bytes: 8 });
+    assert_eq!(store.list().unwrap().len(), 1);
+}

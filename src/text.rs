@@ -1,0 +1,124 @@
+//! Diagnostics for text that a person wrote: line, column, what is wrong, what was perhaps meant.
+//!
+//! Layer 1 (documents): pure. Used for pack.toml, competition files and locks alike. Must never print the
+//! value of a key, which may be a secret; the name of a key is enough.
+
+use serde::de::DeserializeOwned;
+
+/// What is wrong with a file, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file's name as the user knows it.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl std::fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, " ({help})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// Parses TOML into `T`; an error names line and column and, for an unknown word, the nearest known one.
+pub fn parse_toml<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Diagnostic> {
+    toml::from_str(text).map_err(|error| {
+        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        let message = error.message().trim_end().replace('\n', ", ");
+        Diagnostic { file: file.to_owned(), line, column, help: suggestion(&message), message }
+    })
+}
+
+/// Line and column, both from 1, of a byte offset.
+pub fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+/// Line and column of the first place where `[table]` or a key of it stands, or of the file's start.
+pub fn locate(text: &str, table: &str, key: Option<&str>) -> (usize, usize) {
+    let mut inside = table.is_empty();
+    let mut header = 1;
+    for (at, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        if trimmed.starts_with('[') {
+            inside = trimmed.trim_matches(['[', ']']) == table;
+            if inside {
+                header = at + 1;
+            }
+        } else if inside
+            && let Some(key) = key
+            && trimmed.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        {
+            return (at + 1, line.chars().take_while(|c| c.is_whitespace()).count() + 1);
+        }
+    }
+    (header, 1)
+}
+
+/// The nearest of some known words, if one is near enough to have been meant.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// serde says "unknown field `x`, expected one of `a`, `b`": finds the nearest of those.
+fn suggestion(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
+    let mut words = rest.split('`').skip(1).step_by(2);
+    let found = words.next()?;
+    nearest(found, words).map(|near| format!("did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Sample {
+        command: Option<String>,
+        packages: Option<u8>,
+    }
+
+    #[test]
+    fn unknown_key_names_place_and_neighbour() {
+        let error = parse_toml::<Sample>("pack.toml", "packages = 1\n  comand = 'x'\n").unwrap_err();
+        assert_eq!((error.line, error.column), (2, 3));
+        assert_eq!(error.help.as_deref(), Some("did you mean `command`?"));
+        assert!(parse_toml::<Sample>("f", "command = 'x'").is_ok());
+    }
+
+    #[test]
+    fn wrong_type_names_place() {
+        let error = parse_toml::<Sample>("pack.toml", "\npackages = 'two'\n").unwrap_err();
+        assert_eq!((error.line, error.column), (2, 12));
+    }
+
+    #[test]
+    fn locate_finds_tables_and_keys() {
+        let text = "[a]\nx = 1\n[b.c]\n  x = 2\n";
+        assert_eq!(locate(text, "b.c", Some("x")), (4, 3));
+        assert_eq!(locate(text, "b.c", None), (3, 1));
+        assert_eq!(locate(text, "none", Some("x")), (1, 1));
+    }
+}
