@@ -299,3 +299,18 @@ impl Artifact {
         (self.role, &self.name)
     }
 }
+
+/// A signed index, or what it names, kept so that the chain can be checked again years later.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Evidence {
+    /// What it is: `inrelease` or `packages`.
+    pub kind: String,
+    /// Which one: suite, or suite, component and architecture.
+    pub name: String,
+    /// Fingerprint of the key that signed it, 40 upper-case hex digits, where it is signed itself.
+    pub signer: Option<String>,
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}

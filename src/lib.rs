@@ -10,10 +10,20 @@ pub mod path;
 pub mod tree;
 
 // 1 documents: text to types and back
+pub mod competition;
+pub mod lockfile;
 pub mod manifest;
 pub mod text;
 
+// 2 decisions: pure functions, documents in, documents out
+pub mod plan;
+pub mod secret;
+pub mod step;
+
 // 3 effects: thin, each owns one capability
+pub mod archive;
+pub mod image;
+pub mod layer;
 pub mod net;
 pub mod par;
 pub mod pipe;

@@ -48,6 +48,10 @@ pub struct Manifest {
     /// Where a named archive or index is to be fetched from, in place of the ecosystem's own setting.
     #[serde(default)]
     pub mirrors: BTreeMap<String, String>,
+    /// The document as the author wrote it, for its meaning.
+    #[serde(skip)]
+    #[schemars(skip)]
+    raw: toml::Table,
 }
 
 /// `[submission]`
@@ -313,29 +317,50 @@ impl Manifest {
     /// # Errors
     /// The first thing wrong with it, with line and column.
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
-        let manifest: Manifest = parse_toml("pack.toml", text)?;
+        let mut manifest: Manifest = parse_toml("pack.toml", text)?;
         manifest.judge(text)?;
+        manifest.raw = parse_toml("pack.toml", text)?;
         Ok(manifest)
     }
 
     /// Digest of what the author set: RFC 8785 canonical JSON of the document, so that comments, order and
-    /// layout do not count. `text` must be one that [`Manifest::parse`] took.
-    pub fn meaning(text: &str) -> Digest {
-        let table: toml::Table = text.parse().expect("the text was parsed as a manifest before");
-        canonical_digest(&table)
+    /// layout do not count.
+    pub fn meaning(&self) -> Digest {
+        Digest::of(&canonical(&self.raw))
     }
 
-    /// Digest of one table of the document, e.g. `["python"]`; absent tables have the digest of `null`.
-    pub fn part_meaning(text: &str, path: &[&str]) -> Digest {
-        let table: toml::Table = text.parse().expect("the text was parsed as a manifest before");
-        let mut value = toml::Value::Table(table);
+    /// Digest of one table of the document, e.g. `["models", "base"]`; an absent one counts as `false`.
+    pub fn part_meaning(&self, path: &[&str]) -> Digest {
+        let absent = toml::Value::Boolean(false);
+        let mut table = Some(&self.raw);
+        let mut value = &absent;
         for key in path {
-            value = match value {
-                toml::Value::Table(mut table) => table.remove(*key).unwrap_or(toml::Value::Boolean(false)),
-                _ => toml::Value::Boolean(false),
-            };
+            value = table.and_then(|table| table.get(*key)).unwrap_or(&absent);
+            table = value.as_table();
         }
-        canonical_digest(&value)
+        Digest::of(&canonical(value))
+    }
+
+    /// Canonical JSON of the document cut down to one image: tables that do not bear on it are left out, as
+    /// are all addresses (`[mirrors]`, `[python.indexes]`).
+    pub fn cut(&self, keep: impl Fn(&str, Option<&str>) -> bool) -> Vec<u8> {
+        let mut cut = toml::Table::new();
+        for (key, value) in &self.raw {
+            let mut value = value.clone();
+            if let toml::Value::Table(table) = &mut value {
+                if ["models", "data", "weights", "steps"].contains(&key.as_str()) {
+                    table.retain(|name, _| keep(key, Some(name)));
+                    if table.is_empty() {
+                        continue;
+                    }
+                }
+                table.remove("indexes");
+            }
+            if key != "mirrors" && keep(key, None) {
+                cut.insert(key.clone(), value);
+            }
+        }
+        canonical(&cut)
     }
 
     /// Names of everything a step may take in: models, data, weights and steps' outputs, with their roles.
@@ -456,10 +481,9 @@ impl Manifest {
     }
 }
 
-/// SHA-256 of the RFC 8785 form of any TOML value.
-fn canonical_digest<T: serde::Serialize>(value: &T) -> Digest {
-    let text = serde_json_canonicalizer::to_vec(value).expect("TOML holds nothing that canonical JSON cannot");
-    Digest::of(&text)
+/// The RFC 8785 form of any TOML value.
+fn canonical<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json_canonicalizer::to_vec(value).expect("TOML holds nothing that canonical JSON cannot")
 }
 
 #[cfg(test)]
@@ -496,6 +520,10 @@ weights = ["adapter"]
         assert_eq!(manifest.serve.unwrap().port, 80);
     }
 
+    fn meaning(text: &str) -> Digest {
+        Manifest::parse(text).unwrap().meaning()
+    }
+
     #[test]
     fn meaning_ignores_comments_and_order_and_nothing_else() {
         let moved = GOOD.replace(
@@ -503,12 +531,12 @@ weights = ["adapter"]
             "# hi\ntrack = \"cpu\"\ncompetition = \"competition.toml\"",
         );
         assert_ne!(moved, GOOD);
-        assert_eq!(Manifest::meaning(GOOD), Manifest::meaning(&moved));
-        assert_ne!(Manifest::meaning(GOOD), Manifest::meaning(&GOOD.replace("t.py", "u.py")));
+        assert_eq!(meaning(GOOD), meaning(&moved));
+        assert_ne!(meaning(GOOD), meaning(&GOOD.replace("t.py", "u.py")));
         // A default that is written out is something the author set.
         assert_ne!(
-            Manifest::meaning(GOOD),
-            Manifest::meaning(&GOOD.replace("weights = [\"adapter\"]", "weights = [\"adapter\"]\nport = 80"))
+            meaning(GOOD),
+            meaning(&GOOD.replace("weights = [\"adapter\"]", "weights = [\"adapter\"]\nport = 80"))
         );
     }
 

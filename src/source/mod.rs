@@ -6,12 +6,14 @@
 
 use std::path::Path;
 
+pub use crate::artifact::Evidence;
 use crate::artifact::{Artifact, Name, Role};
-use crate::digest::Digest;
 use crate::manifest;
 use crate::net::Net;
 use crate::progress::Progress;
 use crate::store::Store;
+
+pub mod path;
 
 /// What every source is given: the capabilities it may use, and nothing else.
 pub struct Context<'a> {
@@ -61,21 +63,6 @@ pub struct Resolved {
     pub evidence: Vec<Evidence>,
     /// What the author should know.
     pub warnings: Vec<String>,
-}
-
-/// A signed index, or what it names, kept so that the chain can be checked again years later.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Evidence {
-    /// What it is: `inrelease` or `packages`.
-    pub kind: String,
-    /// Which one: suite, or suite, component and architecture.
-    pub name: String,
-    /// Fingerprint of the key that signed it, 40 upper-case hex digits, where it is signed itself.
-    pub signer: Option<String>,
-    /// SHA-256 of the file.
-    pub digest: Digest,
-    /// Bytes.
-    pub size: u64,
 }
 
 /// How an old lock bears on a new resolution.

@@ -39,11 +39,16 @@ impl Store {
         (rest == original_text(meta)).then(|| digest.parse().ok()).flatten()
     }
 
+    /// Remembers an original, unless it changed so lately that a further change might not show.
     pub(super) fn remember_original(&self, path: &Path, meta: &fs::Metadata, digest: &Digest) -> Result<(), StoreError> {
-        let settled = meta.modified().ok().and_then(|t| SystemTime::now().duration_since(t).ok()).is_some_and(|age| age > RACY);
+        let age = meta.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+        if age.is_some_and(|age| age > RACY) { self.record_original(path, meta, digest) } else { Ok(()) }
+    }
+
+    pub(super) fn record_original(&self, path: &Path, meta: &fs::Metadata, digest: &Digest) -> Result<(), StoreError> {
         match original_key(path) {
-            Some(key) if settled => self.remember("originals", &key, &format!("{digest} {}", original_text(meta))),
-            _ => Ok(()),
+            Some(key) => self.remember("originals", &key, &format!("{digest} {}", original_text(meta))),
+            None => Ok(()),
         }
     }
 }

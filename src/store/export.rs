@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::{COUNTER, Store, StoreError, io_error};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::pipe::{self, Chunks};
 
 /// How a blob came to its place.
@@ -69,15 +69,7 @@ impl Store {
             file.sync_all()?;
             Ok(None)
         };
-        let hash = |chunks: Chunks| {
-            let mut hasher = Hasher::new();
-            chunks.each(|bytes| {
-                hasher.update(bytes);
-                Ok(())
-            })?;
-            Ok(Some(hasher.finish()))
-        };
-        let copied = pipe::fan_out(&mut source, vec![Box::new(write), Box::new(hash)]);
+        let copied = pipe::fan_out(&mut source, vec![Box::new(write), pipe::hashing()]);
         let (results, _) = copied.map_err(io_error("write", to)).inspect_err(|_| drop(fs::remove_file(to)))?;
         if results.into_iter().flatten().next() != Some(*digest) {
             drop(fs::remove_file(to));

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::{Digest, Hasher};
+use crate::par;
 use crate::pipe::{self, Chunks};
 use crate::progress::Task;
 
@@ -36,6 +37,8 @@ pub use sink::Sink;
 
 /// Below this size a blob is rehashed whenever it is read, so no trust record is kept for it.
 const TRUST_FROM: u64 = 1 << 20;
+/// Small files that wait together for one flush.
+const BATCH: usize = 2000;
 
 /// A folder of verified bytes.
 #[derive(Clone, Debug)]
@@ -150,8 +153,7 @@ impl Store {
         }
     }
 
-    /// Opens a blob for reading. A large one is hashed first unless its trust record holds; of a small one
-    /// the caller must hash what it reads, as [`Store::read`] and every copy does.
+    /// Opens a blob for reading; it is hashed first, unless it is large and its trust record holds.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
         let path = self.blob_path(digest);
         let file = match File::open(&path) {
@@ -160,7 +162,7 @@ impl Store {
             Err(error) => return Err(io_error("open", &path)(error)),
         };
         let meta = file.metadata().map_err(io_error("read", &path))?;
-        if meta.len() >= TRUST_FROM && !self.trusted(digest, &meta) {
+        if meta.len() < TRUST_FROM || !self.trusted(digest, &meta) {
             self.rehash(digest, &Task::hidden())?;
         }
         Ok(file)
@@ -230,34 +232,96 @@ impl Store {
             task.add(before.len());
             return Ok((digest, before.len()));
         }
-        let moving = |after: &fs::Metadata, size: u64| stamp(after) != stamp(&before) || size != before.len();
-        let (digest, size) = if before.len() < pipe::CHUNK as u64 {
-            let mut bytes = Vec::with_capacity(before.len() as usize);
-            file.read_to_end(&mut bytes).map_err(io_error("read", path))?;
-            if moving(&file.metadata().map_err(io_error("read", path))?, bytes.len() as u64) {
-                return Err(StoreError::Moving { path: path.to_owned() });
-            }
-            let digest = Digest::of(&bytes);
-            if !self.contains(&digest, bytes.len() as u64)? {
-                let temporary = self.temporary()?;
-                fs::write(&temporary, &bytes).map_err(io_error("write", &temporary))?;
-                self.put_in_place(temporary, &digest, bytes.len() as u64)?;
-            }
-            task.add(bytes.len() as u64);
-            (digest, bytes.len() as u64)
-        } else {
-            let temporary = self.temporary()?;
-            let taken = self.copy_hashed(&mut file, &temporary, task);
-            let (digest, size) = taken.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-            if moving(&file.metadata().map_err(io_error("read", path))?, size) {
-                drop(fs::remove_file(&temporary));
-                return Err(StoreError::Moving { path: path.to_owned() });
-            }
-            self.put_in_place(temporary, &digest, size)?;
-            (digest, size)
-        };
+        let temporary = self.temporary()?;
+        let taken = self.copy_hashed(&mut file, &temporary, task).and_then(|(digest, size)| {
+            let after = file.metadata().map_err(io_error("read", path))?;
+            let moved = stamp(&after) != stamp(&before) || size != before.len();
+            if moved { Err(StoreError::Moving { path: path.to_owned() }) } else { Ok((digest, size)) }
+        });
+        let (digest, size) = taken.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        self.put_in_place(temporary, &digest, size)?;
         self.remember_original(path, &before, &digest)?;
         Ok((digest, size))
+    }
+
+    /// Takes many files of the user's. Small ones are written in batches with one flush of the file system
+    /// each, before any of them gets its name, so a hundred thousand files do not wait for the disk one by one.
+    pub fn add_files(&self, paths: &[PathBuf], jobs: usize, task: &Task) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let mut all = Vec::with_capacity(paths.len());
+        for batch in paths.chunks(BATCH) {
+            let written = par::map_ordered(batch, jobs, |path| self.stage(path, task));
+            let staged = match written {
+                Ok(staged) => staged,
+                // What the others staged is garbage of a living process; gc clears it once that is gone.
+                Err(error) => return Err(error),
+            };
+            if staged.iter().any(|staged| staged.temporary.is_some()) {
+                let folder = self.blobs();
+                let open = File::open(&folder).map_err(io_error("open", &folder))?;
+                rustix::fs::syncfs(&open).map_err(|error| io_error("write", &folder)(error.into()))?;
+                for Staged { temporary, digest, .. } in &staged {
+                    if let Some(temporary) = temporary {
+                        let place = self.blob_path(digest);
+                        fs::rename(temporary, &place).map_err(io_error("put in place", &place))?;
+                    }
+                }
+                self.sync_folder()?;
+            }
+            all.extend(staged.into_iter().map(|staged| (staged.digest, staged.size)));
+        }
+        Ok(all)
+    }
+
+    /// Reads a small file and writes it beside its place, unless it is there; takes a large one as a whole.
+    fn stage(&self, path: &Path, task: &Task) -> Result<Staged, StoreError> {
+        let meta = fs::metadata(path).map_err(io_error("read", path))?;
+        if meta.len() >= TRUST_FROM {
+            let (digest, size) = self.add_file(path, task)?;
+            return Ok(Staged { temporary: None, digest, size });
+        }
+        let bytes = read_steady(path)?;
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        task.add(size);
+        if self.contains(&digest, size)? {
+            return Ok(Staged { temporary: None, digest, size });
+        }
+        let temporary = self.temporary()?;
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(&bytes)?;
+            file.set_permissions(fs::Permissions::from_mode(0o444))
+        };
+        write().map_err(io_error("write", &temporary)).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        Ok(Staged { temporary: Some(temporary), digest, size })
+    }
+
+    /// A path for bytes of our own making that will become a blob by [`Store::adopt_scratch`].
+    pub fn scratch(&self) -> Result<PathBuf, StoreError> {
+        self.temporary()
+    }
+
+    /// Puts a file written at a [`Store::scratch`] path in place under the digest its writer computed.
+    pub fn adopt_scratch(&self, scratch: &Path, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        if self.contains(digest, size)? {
+            return fs::remove_file(scratch).map_err(io_error("remove", scratch));
+        }
+        self.put_in_place(scratch.to_owned(), digest, size)
+    }
+
+    /// Says that a blob no longer has its digest, and moves it aside.
+    pub fn spoiled(&self, digest: &Digest) -> Result<StoreError, StoreError> {
+        Ok(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? })
+    }
+
+    /// Whether a file of ours elsewhere, e.g. in a layout, is untouched since it had this digest.
+    pub fn remembers_file(&self, path: &Path, digest: &Digest) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && self.remembered_original(path, &meta) == Some(*digest))
+    }
+
+    /// Remembers that a file that only `pack` writes has this digest now.
+    pub fn remember_file(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
+        let meta = fs::symlink_metadata(path).map_err(io_error("read", path))?;
+        self.record_original(path, &meta, digest)
     }
 
     /// A fresh temporary file's path in the blobs' own folder, so that a rename puts it in place.
@@ -276,15 +340,7 @@ impl Store {
             })?;
             Ok(None)
         };
-        let hash = |chunks: Chunks| {
-            let mut hasher = Hasher::new();
-            chunks.each(|bytes| {
-                hasher.update(bytes);
-                Ok(())
-            })?;
-            Ok(Some(hasher.finish()))
-        };
-        let (results, size) = pipe::fan_out(reader, vec![Box::new(write), Box::new(hash)]).map_err(io_error("write", to))?;
+        let (results, size) = pipe::fan_out(reader, vec![Box::new(write), pipe::hashing()]).map_err(io_error("write", to))?;
         let digest = results.into_iter().flatten().next().expect("the second consumer returns a digest");
         Ok((digest, size))
     }
@@ -375,6 +431,26 @@ impl Store {
         fs::write(&temporary, text).map_err(io_error("write", &temporary))?;
         fs::rename(&temporary, path).map_err(io_error("put in place", path))
     }
+}
+
+/// A small file that is written but has not its name yet.
+struct Staged {
+    temporary: Option<PathBuf>,
+    digest: Digest,
+    size: u64,
+}
+
+/// Reads a small file of the user's whole, and refuses it if it changed meanwhile.
+fn read_steady(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let before = file.metadata().map_err(io_error("read", path))?;
+    let mut bytes = Vec::with_capacity(before.len() as usize);
+    file.read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    let after = file.metadata().map_err(io_error("read", path))?;
+    if stamp(&before) != stamp(&after) || bytes.len() as u64 != before.len() {
+        return Err(StoreError::Moving { path: path.to_owned() });
+    }
+    Ok(bytes)
 }
 
 fn trust_text(meta: &fs::Metadata) -> String {

