@@ -34,8 +34,7 @@ impl Credential {
     /// The user name and password of a URL that has them.
     fn of(url: &Url) -> Option<Self> {
         let password = url.password().map(str::to_owned);
-        (!url.username().is_empty() || password.is_some())
-            .then(|| Self::Login { user: url.username().to_owned(), password })
+        (!url.username().is_empty() || password.is_some()).then(|| Self::Login { user: url.username().to_owned(), password })
     }
 }
 
