@@ -10,6 +10,7 @@ pub mod path;
 pub mod tree;
 
 // 1 documents: text to types and back
+pub mod archive;
 pub mod competition;
 pub mod lockfile;
 pub mod manifest;
@@ -21,7 +22,6 @@ pub mod secret;
 pub mod step;
 
 // 3 effects: thin, each owns one capability
-pub mod archive;
 pub mod image;
 pub mod layer;
 pub mod net;

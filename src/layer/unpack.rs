@@ -126,8 +126,8 @@ impl Read for Content<'_> {
 }
 
 /// The worker's side. A send fails only when the writer has given up, and then there is nobody to tell.
-fn unpack(store: &Store, entry: &Entry, sender: &SyncSender<Message>) {
-    let mut archive = match open(store, entry) {
+fn unpack(store: &Store, entry_of: &Entry, sender: &SyncSender<Message>) {
+    let mut archive = match open(store, entry_of) {
         Ok(archive) => archive,
         Err(message) => {
             drop(sender.send(message));
@@ -146,13 +146,13 @@ fn unpack(store: &Store, entry: &Entry, sender: &SyncSender<Message>) {
         if sender.send(Message::Item(item)).is_err() {
             return;
         }
-        if is_file && send_content(archive.as_mut(), index, sender).is_none() {
+        if is_file && send_content(archive.as_mut(), index, entry_of, sender).is_none() {
             return;
         }
     }
 }
 
-fn send_content(archive: &mut dyn Archive, index: usize, sender: &SyncSender<Message>) -> Option<()> {
+fn send_content(archive: &mut dyn Archive, index: usize, entry: &Entry, sender: &SyncSender<Message>) -> Option<()> {
     let mut content = match archive.open(index) {
         Ok(content) => content,
         Err(error) => return sender.send(Message::Failed(error)).ok().and(None),
@@ -162,7 +162,7 @@ fn send_content(archive: &mut dyn Archive, index: usize, sender: &SyncSender<Mes
         match content.by_ref().take(PIECE as u64).read_to_end(&mut piece) {
             Ok(0) => return sender.send(Message::EndOfFile).ok(),
             Ok(_) => sender.send(Message::Bytes(piece)).ok()?,
-            Err(error) => return sender.send(Message::Failed(error.into())).ok().and(None),
+            Err(error) => return sender.send(Message::Failed(ArchiveError::io(place(entry), error))).ok().and(None),
         }
     }
 }
@@ -171,9 +171,30 @@ fn open(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, Message> {
     let blob = |digest| store.open_blob(digest).map_err(Message::Store);
     match entry {
         Entry::Deb { digest, .. } => archive::deb(blob(digest)?, store.root()).map_err(Message::Failed),
-        Entry::Wheel { digest, python, .. } => {
-            archive::wheel(blob(digest)?, &WheelLayout::venv(python)).map_err(Message::Failed)
+        Entry::Wheel { digest, python, file, .. } => {
+            archive::wheel(blob(digest)?, &venv_layout(python, file)).map_err(Message::Failed)
         }
         other => unreachable!("only archives are unpacked, found {other:?}"),
     }
+}
+
+/// Where a wheel's parts go: part of the plan version.
+fn venv_layout(python: &str, file: &str) -> WheelLayout {
+    let distribution = file.split('-').next().unwrap_or(file);
+    let path = |text: String| ImagePath::new(&text).expect("built from a judged version and a wheel's name");
+    WheelLayout {
+        site_packages: path(format!("opt/venv/lib/python{python}/site-packages")),
+        bin: path("opt/venv/bin".into()),
+        data: path("opt/venv".into()),
+        include: path(format!("opt/venv/include/site/python{python}/{distribution}")),
+        python: "/opt/venv/bin/python".into(),
+        installer: "pack".into(),
+    }
+}
+
+fn place(entry: &Entry) -> archive::Place {
+    archive::Place::whole(match entry {
+        Entry::Deb { .. } => archive::ArchiveKind::Deb,
+        _ => archive::ArchiveKind::Wheel,
+    })
 }
