@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::server::{Answer, Server};
+use super::transfer::{Range, check_range};
 use super::*;
 use crate::digest::Digest;
 use crate::store::Store;
