@@ -67,6 +67,9 @@ pub struct Approved {
     /// Where else it may come from, e.g. a package.
     #[serde(default)]
     pub source: Option<String>,
+    /// SPDX expression.
+    #[serde(default)]
+    pub license: Option<String>,
     /// Its files.
     #[serde(default)]
     pub files: Vec<ApprovedFile>,

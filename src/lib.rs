@@ -20,6 +20,7 @@ pub mod text;
 pub mod plan;
 pub mod secret;
 pub mod step;
+pub mod templates;
 
 // 3 effects: thin, each owns one capability
 pub mod image;
@@ -30,3 +31,6 @@ pub mod pipe;
 pub mod progress;
 pub mod source;
 pub mod store;
+
+// 4 commands: choose capabilities, call the above, render
+pub mod cli;

@@ -410,6 +410,21 @@ impl Manifest {
         {
             return at("system", None, "[system] wants exactly one of `debian` and `ubuntu`".into(), None);
         }
+        if let Some(python) = &self.python
+            && !is_python_version(&python.version)
+        {
+            let message = format!("[python] wants a version such as \"3.11\", found \"{}\"", python.version);
+            return at("python", Some("version"), message, None);
+        }
+        if let Some(step) = self
+            .steps
+            .iter()
+            .flat_map(|(name, step)| step.env.keys().map(move |key| (name, key)))
+            .find(|(_, key)| !is_variable(key))
+        {
+            let message = format!("[steps.{}] env: `{}` is not a variable's name", step.0, step.1);
+            return at(&format!("steps.{}", step.0), Some("env"), message, None);
+        }
         let mut owners: BTreeMap<&Name, String> = BTreeMap::new();
         for (group, wants) in [("models", &self.models), ("data", &self.data), ("weights", &self.weights)] {
             for (name, want) in wants {
@@ -481,6 +496,17 @@ impl Manifest {
     }
 }
 
+/// Whether a text can name an environment variable; it is written into a shell script.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Whether a text is a major and minor version, e.g. `3.11`: it becomes part of paths.
+pub fn is_python_version(text: &str) -> bool {
+    let digits = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.').is_some_and(|(major, minor)| digits(major) && digits(minor))
+}
+
 /// The RFC 8785 form of any TOML value.
 fn canonical<T: serde::Serialize>(value: &T) -> Vec<u8> {
     serde_json_canonicalizer::to_vec(value).expect("TOML holds nothing that canonical JSON cannot")
@@ -534,10 +560,7 @@ weights = ["adapter"]
         assert_eq!(meaning(GOOD), meaning(&moved));
         assert_ne!(meaning(GOOD), meaning(&GOOD.replace("t.py", "u.py")));
         // A default that is written out is something the author set.
-        assert_ne!(
-            meaning(GOOD),
-            meaning(&GOOD.replace("weights = [\"adapter\"]", "weights = [\"adapter\"]\nport = 80"))
-        );
+        assert_ne!(meaning(GOOD), meaning(&GOOD.replace("weights = [\"adapter\"]", "weights = [\"adapter\"]\nport = 80")));
     }
 
     #[test]

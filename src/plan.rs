@@ -311,11 +311,7 @@ fn python(lock: &Lockfile) -> Vec<LayerPlan> {
     let mut layers: Vec<LayerPlan> = lock
         .of_role(Role::Python)
         .filter(|artifact| own.contains(&artifact.name))
-        .map(|artifact| LayerPlan {
-            name: format!("python {}", artifact.name),
-            form: Form::Zstd,
-            entries: vec![wheel(artifact)],
-        })
+        .map(|artifact| LayerPlan { name: format!("python {}", artifact.name), form: Form::Zstd, entries: vec![wheel(artifact)] })
         .collect();
     let mut entries = texts::venv(version);
     entries.sort_by(|a, b| entry_path(a).cmp(&entry_path(b)));
@@ -363,11 +359,7 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
     let (own, mut rest) = (by_size[..split].to_vec(), by_size[split..].to_vec());
     let mut layers: Vec<LayerPlan> = own
         .iter()
-        .map(|file| LayerPlan {
-            name: format!("blob {}", &file.0.hex()[..12]),
-            form: Form::Plain,
-            entries: vec![blob(file)],
-        })
+        .map(|file| LayerPlan { name: format!("blob {}", &file.0.hex()[..12]), form: Form::Plain, entries: vec![blob(file)] })
         .collect();
     if !rest.is_empty() {
         rest.sort();
@@ -455,7 +447,9 @@ fn serve(manifest: &Manifest, lock: &Lockfile, track: &Track) -> Result<Plan, Pl
             match (lock.find(role, name), manifest.maker(name)) {
                 (Some(artifact), _) => held.push(artifact),
                 (None, Some((step, ..))) => {
-                    problems.push(format!("{role} `{name}` is not in the lock: step `{step}` makes it, and nothing was made or adopted yet"));
+                    problems.push(format!(
+                        "{role} `{name}` is not in the lock: step `{step}` makes it, and nothing was made or adopted yet"
+                    ));
                     help.get_or_insert(format!("run `pack adopt {name}=DIR` with weights made elsewhere"));
                 }
                 (None, None) => {

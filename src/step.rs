@@ -44,9 +44,10 @@ pub fn key(name: &Name, step: &Step, manifest: &Manifest, lock: &Lockfile, runti
     let code = plan::subset(&code, step.code.as_deref(), &format!("[steps.{name}]"))?;
     let mut inputs = BTreeMap::new();
     for input in &step.inputs {
-        let there = lock.artifacts.iter().find(|artifact| {
-            artifact.name == *input && matches!(artifact.role, Role::Model | Role::Data | Role::Weights)
-        });
+        let there = lock
+            .artifacts
+            .iter()
+            .find(|artifact| artifact.name == *input && matches!(artifact.role, Role::Model | Role::Data | Role::Weights));
         let seen = match (there, manifest.maker(input)) {
             (Some(artifact), _) => Input::Digest(artifact.digest),
             // The graph has no cycle: the manifest was judged.

@@ -121,7 +121,9 @@ impl Layers<'_> {
         }
         let (temporary, keep) = match (plan.form, plain) {
             (Form::Zstd, _) => (Some(self.store.scratch()?), false),
-            (Form::Plain, Some(folder)) => (Some(folder.join(format!(".tmp-{}-{}", std::process::id(), &plan.key().hex()[..16]))), true),
+            (Form::Plain, Some(folder)) => {
+                (Some(folder.join(format!(".tmp-{}-{}", std::process::id(), &plan.key().hex()[..16]))), true)
+            }
             (Form::Plain, None) => (None, false),
         };
         let made = self.write(plan, temporary.as_deref());
@@ -141,7 +143,8 @@ impl Layers<'_> {
     /// Writes a plain layer that was made before once more, hashing it again. Returns its length.
     pub fn write_plain_to(&self, plan: &LayerPlan, layer: &Layer, out: &mut dyn Write) -> Result<u64, LayerError> {
         let task = self.progress.task(&format!("layer {}", plan.name), layer.size);
-        let mut writer = LayerWriter { tar: TarWriter::new(HashingWriter::new(out)), listing: BTreeMap::new(), plan, task: &task };
+        let mut writer =
+            LayerWriter { tar: TarWriter::new(HashingWriter::new(out)), listing: BTreeMap::new(), plan, task: &task };
         for entry in &plan.entries {
             if let Entry::File { path, mode, digest, size } = entry {
                 writer.blob(self.store, path, *mode, digest, *size)?;
@@ -324,14 +327,8 @@ impl<W: Write> LayerWriter<'_, '_, W> {
     }
 
     fn link(&mut self, path: &ImagePath, target: &str, by: &str) -> Result<(), LayerError> {
-        let line = Line {
-            kind: Kind::Link,
-            mode: 0o777,
-            digest: None,
-            size: 0,
-            path: path.clone(),
-            target: Some(target.to_owned()),
-        };
+        let line =
+            Line { kind: Kind::Link, mode: 0o777, digest: None, size: 0, path: path.clone(), target: Some(target.to_owned()) };
         if let Some((there, first)) = self.listing.get(path) {
             return if *there == line { Ok(()) } else { Err(collision(path, first, by)) };
         }

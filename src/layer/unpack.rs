@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::LayerError;
 use crate::archive::{self, Archive, ArchiveError, WheelLayout};
+use crate::artifact::Name;
 use crate::path::ImagePath;
 use crate::plan::Entry;
 use crate::store::Store;
@@ -180,8 +181,9 @@ fn open(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, Message> {
 
 /// Where a wheel's parts go: part of the plan version.
 fn venv_layout(python: &str, file: &str) -> WheelLayout {
-    let distribution = file.split('-').next().unwrap_or(file);
-    let path = |text: String| ImagePath::new(&text).expect("built from a judged version and a wheel's name");
+    let distribution = file.split('-').next().and_then(|name| Name::new(name).ok());
+    let distribution = distribution.as_ref().map_or("unnamed", Name::as_str);
+    let path = |text: String| ImagePath::new(&text).expect("built from a judged version and a Name");
     WheelLayout {
         site_packages: path(format!("opt/venv/lib/python{python}/site-packages")),
         bin: path("opt/venv/bin".into()),

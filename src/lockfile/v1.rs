@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{CompetitionPin, Lockfile, SystemPin, VERSION};
 use crate::artifact::{Archive, Artifact, Basis, DebPin, Evidence, Name, PathPin, Pin, PypiPin, Role, StepPin, WheelPin};
 use crate::digest::Digest;
+use crate::manifest::is_python_version;
 use crate::plan;
 use crate::text::{Diagnostic, parse_toml};
 use crate::tree::Tree;
@@ -191,6 +192,11 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
         }
     }
     let wire: WireLock = parse_toml("pack.lock", text)?;
+    if let Some(python) = &wire.python
+        && !is_python_version(&python.version)
+    {
+        return Err(refuse(1, format!("expected a Python version such as `3.11`, found `{}`", python.version), None));
+    }
     let mut artifacts = Vec::with_capacity(wire.artifact.len());
     for entry in wire.artifact {
         let needle = format!("name = \"{}\"", entry.name);
@@ -221,11 +227,7 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
     Ok(Lockfile {
         plan: wire.plan,
         meaning: wire.meaning,
-        competition: CompetitionPin {
-            name: wire.competition.name,
-            path: wire.competition.path,
-            digest: wire.competition.digest,
-        },
+        competition: CompetitionPin { name: wire.competition.name, path: wire.competition.path, digest: wire.competition.digest },
         wants: wire.wants,
         system,
         python: wire.python.map(|python| python.version),

@@ -40,11 +40,8 @@ services: files
 ";
 
 /// Links that `update-alternatives` would make: package that brings the target, link, target.
-const ALTERNATIVES: &[(&str, &str, &str)] = &[
-    ("mawk", "usr/bin/awk", "mawk"),
-    ("mawk", "usr/bin/nawk", "mawk"),
-    ("debianutils", "usr/bin/which", "which.debianutils"),
-];
+const ALTERNATIVES: &[(&str, &str, &str)] =
+    &[("mawk", "usr/bin/awk", "mawk"), ("mawk", "usr/bin/nawk", "mawk"), ("debianutils", "usr/bin/which", "which.debianutils")];
 
 /// Top-level folders that are links into `/usr`.
 const MERGED: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];

@@ -4,16 +4,19 @@
 //! the bytes of an Artifact by its pin and decides nothing. Must never put bytes anywhere but through the
 //! store's door.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use crate::artifact::Evidence;
 use crate::artifact::{Artifact, Name, Role};
 use crate::manifest;
 use crate::net::Net;
+use crate::par;
 use crate::progress::Progress;
 use crate::store::Store;
 
 pub mod path;
+pub mod step;
 
 /// What every source is given: the capabilities it may use, and nothing else.
 pub struct Context<'a> {
@@ -114,4 +117,29 @@ pub trait Provider {
 
     /// Brings every blob of an Artifact that is not in the store yet, by its pin. Decides nothing.
     fn fetch(&self, artifact: &Artifact, cx: &Context) -> Result<(), SourceError>;
+}
+
+/// Brings many artifacts, several at once.
+pub fn fetch_all(artifacts: &[&Artifact], cx: &Context) -> Result<(), SourceError> {
+    let mut providers: BTreeMap<&str, Box<dyn Provider + Sync>> = BTreeMap::new();
+    for artifact in artifacts {
+        let source = artifact.pin.source();
+        if !providers.contains_key(source) {
+            providers.insert(source, provider(source)?);
+        }
+    }
+    par::map_ordered(artifacts, cx.jobs, |artifact| providers[artifact.pin.source()].fetch(artifact, cx)).map(drop)
+}
+
+/// What a pin's or a want's source word stands for.
+pub fn provider(source: &str) -> Result<Box<dyn Provider + Sync>, SourceError> {
+    match source {
+        "step" => Ok(Box::new(step::StepSource)),
+        "path" => Ok(Box::new(path::PathSource)),
+        "hf" | "git" | "url" | "oci" | "nix" | "redist" => {
+            Err(SourceError::new(format!("this pack does not read source `{source}` yet"))
+                .help("bring the files beside pack.toml and name them with `path`"))
+        }
+        other => Err(SourceError::new(format!("there is no source `{other}`"))),
+    }
 }

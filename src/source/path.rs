@@ -45,7 +45,10 @@ impl Provider for PathSource {
         let root = cx.project.join(&pin.path);
         let mut problems = Vec::new();
         for file in expected.files() {
-            let there = cx.store.contains(&file.digest, file.size).map_err(|e| SourceError::new("cannot look into the store").because(e))?;
+            let there = cx
+                .store
+                .contains(&file.digest, file.size)
+                .map_err(|e| SourceError::new("cannot look into the store").because(e))?;
             if there {
                 continue;
             }
@@ -54,7 +57,8 @@ impl Provider for PathSource {
             match taken {
                 Ok((digest, _)) if digest == file.digest => {}
                 Ok((digest, _)) => problems.push(format!("{}: expected {}, found {digest}", at.display(), file.digest)),
-                Err(error) => problems.push(format!("{error}: {}", std::error::Error::source(&error).map_or(String::new(), |e| e.to_string()))),
+                Err(error) => problems
+                    .push(format!("{error}: {}", std::error::Error::source(&error).map_or(String::new(), |e| e.to_string()))),
             }
         }
         if problems.is_empty() {
@@ -157,7 +161,13 @@ fn listed(problems: &[String]) -> String {
     lines.join("\n")
 }
 
-fn walk(root: &Path, ignore_rules: bool, skip: &Exclusions, found: &mut Vec<(ImagePath, PathBuf, Mode, u64)>, problems: &mut Vec<String>) {
+fn walk(
+    root: &Path,
+    ignore_rules: bool,
+    skip: &Exclusions,
+    found: &mut Vec<(ImagePath, PathBuf, Mode, u64)>,
+    problems: &mut Vec<String>,
+) {
     let real_root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let mut builder = WalkBuilder::new(root);
     builder.standard_filters(false).follow_links(false);

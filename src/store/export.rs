@@ -34,6 +34,15 @@ impl Store {
     /// Linking fails across file systems and, under `fs.protected_hardlinks`, for a store owned by another
     /// user that we cannot write to; then it is reflinked or copied.
     pub fn place(&self, digest: &Digest, size: u64, to: &Path) -> Result<Placed, StoreError> {
+        self.place_as(digest, size, to, true)
+    }
+
+    /// As [`Store::place`], but never with the store's own inode: for a folder that others will own.
+    pub fn place_apart(&self, digest: &Digest, size: u64, to: &Path) -> Result<Placed, StoreError> {
+        self.place_as(digest, size, to, false)
+    }
+
+    fn place_as(&self, digest: &Digest, size: u64, to: &Path, link: bool) -> Result<Placed, StoreError> {
         if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
             return Ok(Placed::Present);
         }
@@ -42,7 +51,7 @@ impl Store {
         let folder = to.parent().expect("a blob is placed in a folder");
         let n = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let temporary = folder.join(format!(".tmp-{}-{n}", std::process::id()));
-        let how = if fs::hard_link(&from, &temporary).is_ok() {
+        let how = if link && fs::hard_link(&from, &temporary).is_ok() {
             Placed::Linked
         } else if reflink_copy::reflink(&from, &temporary).is_ok() {
             Placed::Reflinked

@@ -1,0 +1,80 @@
+//! `pack adopt NAME=DIR`: an output made elsewhere enters the lock, basis `claimed`.
+//!
+//! Layer 4 (commands). The entry carries the key of the step that is said to have made it, as things stand
+//! now; only a replay can confirm it. Must never adopt under a name that no step declares.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::build::{current_lock, runtime};
+use super::error::Problem;
+use super::project::Project;
+use super::{Session, lock};
+use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
+use crate::source::path::read_folder;
+use crate::step;
+use crate::text::nearest;
+
+/// What adopting did.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The output's name.
+    pub name: String,
+    /// Digest of its listing.
+    pub digest: String,
+    /// Files in it.
+    pub files: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The step that is said to have made it.
+    pub step: String,
+    /// That step's key.
+    pub key: String,
+}
+
+/// Adopts one output.
+pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Session) -> Result<Outcome> {
+    let Some((step_name, step, class)) = project.manifest.maker(name).map(|(n, s, c)| (n.clone(), s.clone(), c)) else {
+        let outputs: Vec<String> =
+            project.manifest.steps.values().flat_map(|step| step.outputs.keys().map(Name::to_string)).collect();
+        let problem = Problem::new(format!("no step has an output `{name}`"));
+        let near = nearest(name.as_str(), outputs.iter().map(String::as_str));
+        bail!(match near {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None if outputs.is_empty() => problem.help("declare it: [steps.NAME] outputs = { NAME = \"weights\" }"),
+            None => problem.help(format!("the outputs here are {}", outputs.join(", "))),
+        });
+    };
+    let Some(role) = class.role() else {
+        bail!(Problem::new(format!("`{name}` is a log or state, which no image and no step takes in")));
+    };
+    let (mut lock, _) = current_lock(project, session)?;
+    // The key covers the runtime, so its packages must be there.
+    lock::fetch(project, &lock, session)?;
+    let key = step::key(&step_name, &step, &project.manifest, &lock, &runtime(&lock, session)?)?;
+    let tree = read_folder(&session.context(project), folder, &format!("{role} {name}"))?;
+    let artifact = Artifact {
+        name: name.clone(),
+        role,
+        pin: Pin::Step(StepPin { step: step_name.clone(), key }),
+        digest: tree.digest(),
+        size: tree.size(),
+        basis: Basis::Claimed,
+        files: Some(tree),
+    };
+    let outcome = Outcome {
+        name: name.to_string(),
+        digest: artifact.digest.to_string(),
+        files: artifact.files.as_ref().map_or(0, |tree| tree.files().len()),
+        bytes: artifact.size,
+        step: step_name.to_string(),
+        key: key.to_string(),
+    };
+    lock.artifacts.retain(|old| (old.role, &old.name) != (role, name));
+    lock.artifacts.push(artifact);
+    lock.sort();
+    project.write_lock(&lock)?;
+    Ok(outcome)
+}

@@ -1,0 +1,229 @@
+//! `pack build`: lock to OCI image. No network is ever opened here.
+//!
+//! Layer 4 (commands). Files beside the manifest are looked at again, unless `--locked`; everything else comes
+//! from the store by the lock's digests. Must never build from a lock that no longer answers the manifest.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::error::Problem;
+use super::lock::{missing, refreshed};
+use super::project::Project;
+use super::{Format, Session, Which};
+use crate::artifact::{Artifact, Name, Pin};
+use crate::digest::DiffId;
+use crate::image::{Image, Layout, Written, write_archive};
+use crate::layer::Layers;
+use crate::lockfile::{Lockfile, Stale};
+use crate::plan::{self, ImageKind, Plan};
+use crate::progress::bytes;
+use crate::step;
+
+/// What to build and where.
+pub struct Options {
+    /// Folder or file; none: `image` (or `image.tar`) in the project's folder.
+    pub output: Option<PathBuf>,
+    /// Layout or archive.
+    pub format: Format,
+    /// Which images.
+    pub which: Which,
+}
+
+/// What building did.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Where the layout or archive lies.
+    pub output: PathBuf,
+    /// `oci-layout` or `oci-archive`.
+    pub format: &'static str,
+    /// What was built.
+    pub images: Vec<Built>,
+    /// Entries of pack.lock that changed because files beside the manifest did.
+    pub refreshed: Vec<String>,
+    /// How the bytes came to their place.
+    pub written: How,
+}
+
+/// How many blobs came to their place in which way.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs, reason = "the words are image::Written's")]
+pub struct How {
+    pub present: u64,
+    pub linked: u64,
+    pub reflinked: u64,
+    pub copied: u64,
+    pub bytes_written: u64,
+}
+
+/// One image.
+#[derive(Debug, Serialize)]
+pub struct Built {
+    /// `serve` or `train`: the tag in the layout.
+    pub image: &'static str,
+    /// Its identity.
+    pub config: String,
+    /// What registries call it.
+    pub manifest: String,
+    /// How many layers.
+    pub layers: usize,
+    /// Bytes of all layers as stored.
+    pub bytes: u64,
+}
+
+/// The plans of the images that are asked for, after everything was judged.
+pub fn plans(project: &mut Project, which: Which, session: &Session) -> Result<(Lockfile, Vec<Plan>, Vec<String>)> {
+    let (lock, changes) = current_lock(project, session)?;
+    let manifest = &project.manifest;
+    let kinds: Vec<ImageKind> = match which {
+        Which::Serve => vec![ImageKind::Serve],
+        Which::Train => vec![ImageKind::Train],
+        Which::Both => {
+            let there = [(ImageKind::Serve, manifest.serve.is_some()), (ImageKind::Train, !manifest.steps.is_empty())];
+            there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect()
+        }
+    };
+    if kinds.is_empty() {
+        bail!(Problem::new("pack.toml has neither [serve] nor [steps], so there is nothing to build"));
+    }
+    let track = project.track();
+    let plans = kinds.into_iter().map(|kind| Plan::new(kind, manifest, &lock, track)).collect::<Result<Vec<_>, _>>()?;
+    Ok((lock, plans, changes))
+}
+
+/// The lock as it stands, refreshed from beside the manifest unless `--locked`, and judged.
+pub fn current_lock(project: &mut Project, session: &Session) -> Result<(Lockfile, Vec<String>)> {
+    let mut lock = project.need_lock()?;
+    let stale = lock.stale(&project.manifest.meaning(), &project.competition_pin.digest, &project.wants()?);
+    let fatal: Vec<String> =
+        stale.iter().filter(|stale| session.locked || **stale != Stale::Meaning).map(Stale::to_string).collect();
+    if !fatal.is_empty() {
+        let message = format!("pack.lock no longer answers pack.toml: {}", fatal.join(", "));
+        bail!(Problem::new(message).help("run `pack lock`"));
+    }
+    let mut changes = Vec::new();
+    if !session.locked {
+        let fresh = refreshed(project, &lock, session)?;
+        changes = fresh.changes_since(&lock);
+        project.write_lock(&fresh)?;
+        lock = fresh;
+    }
+    Ok((lock, changes))
+}
+
+/// diff_ids of the runtime that every step sees.
+pub fn runtime(lock: &Lockfile, session: &Session) -> Result<Vec<DiffId>> {
+    let layers = layers(session);
+    plan::runtime(lock).iter().map(|layer| Ok(layers.make(layer, None)?.0.diff_id)).collect()
+}
+
+fn layers<'a>(session: &'a Session) -> Layers<'a> {
+    Layers { store: &session.store, progress: &session.progress, jobs: session.jobs }
+}
+
+/// Builds the images.
+pub fn build(project: &mut Project, options: &Options, session: &Session) -> Result<Outcome> {
+    let (lock, plans, refreshed) = plans(project, options.which, session)?;
+    need_bytes(&lock, session)?;
+    need_fresh_outputs(project, &lock, &plans, session)?;
+    let output = options.output.clone().unwrap_or_else(|| match options.format {
+        Format::OciLayout => project.root.join("image"),
+        Format::OciArchive => project.root.join(".pack").join("image.oci.tar"),
+    });
+    let layers = layers(session);
+    let (images, written) = match options.format {
+        Format::OciLayout => {
+            let layout = Layout::open(&output)?;
+            let mut written = Written::default();
+            let images = plans.iter().map(|plan| layout.image(plan, &layers, &mut written)).collect::<Result<Vec<Image>, _>>()?;
+            layout.finish(&images)?;
+            (images, written)
+        }
+        Format::OciArchive => {
+            if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+            }
+            write_archive(&output, &plans, &layers)?
+        }
+    };
+    let built = images.iter().map(|image| Built {
+        image: image.kind.as_str(),
+        config: image.config_digest().to_string(),
+        manifest: image.manifest_digest().to_string(),
+        layers: image.layers.len(),
+        bytes: image.layers.iter().map(|layer| layer.size).sum(),
+    });
+    Ok(Outcome {
+        output,
+        format: options.format.as_str(),
+        images: built.collect(),
+        refreshed,
+        written: How {
+            present: written.present,
+            linked: written.linked,
+            reflinked: written.reflinked,
+            copied: written.copied,
+            bytes_written: written.bytes,
+        },
+    })
+}
+
+/// Every byte must be in the store before anything is made: a build never fetches.
+fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
+    let evidence: std::collections::BTreeSet<_> = lock.evidence.iter().map(|evidence| evidence.digest).collect();
+    let absent: Vec<_> = missing(lock, session)?.into_iter().filter(|(digest, _)| !evidence.contains(digest)).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let size: u64 = absent.iter().map(|(_, size)| size).sum();
+    let owners = |digest| lock.artifacts.iter().find(move |artifact| artifact.blobs().iter().any(|blob| blob.0 == digest));
+    let mut names: Vec<String> = absent.iter().filter_map(|(digest, _)| owners(*digest)).map(describe).collect();
+    names.sort();
+    names.dedup();
+    let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
+    bail!(
+        Problem::new(format!("{} blobs ({}) are not in the store: {shown}{more}", absent.len(), bytes(size)))
+            .help("run `pack fetch`")
+    )
+}
+
+fn describe(artifact: &Artifact) -> String {
+    format!("{} `{}`", artifact.role, artifact.name)
+}
+
+/// An output that a step would now make from something else must not be shipped as that step's.
+fn need_fresh_outputs(project: &Project, lock: &Lockfile, plans: &[Plan], session: &Session) -> Result<()> {
+    let Some(serve) = project.manifest.serve.as_ref().filter(|_| plans.iter().any(|plan| plan.kind == ImageKind::Serve)) else {
+        return Ok(());
+    };
+    let served: Vec<&Name> = serve.weights.iter().chain(&serve.data).collect();
+    let is_served = |artifact: &&Artifact| matches!(artifact.pin, Pin::Step(_)) && served.contains(&&artifact.name);
+    if !lock.artifacts.iter().any(|artifact| is_served(&artifact)) {
+        return Ok(());
+    }
+    let stale = step::stale(&project.manifest, lock, &runtime(lock, session)?)?;
+    let stale: Vec<&Artifact> = stale.into_iter().filter(is_served).collect();
+    let Some(first) = stale.first() else { return Ok(()) };
+    let names: Vec<String> = stale.iter().map(|artifact| describe(artifact)).collect();
+    let Pin::Step(pin) = &first.pin else { return Ok(()) };
+    let message = format!(
+        "stale: {}: step `{}` now sees other code, inputs, settings or packages than when it was made",
+        names.join(", "),
+        pin.step
+    );
+    bail!(Problem::new(message).help(format!(
+        "train again and run `pack adopt {}=DIR`, or undo the change; what was made stays in the store and the lock",
+        first.name
+    )))
+}
+
+/// What to type to run an image.
+pub fn how_to_run(output: &Path, project: &Project) -> String {
+    let port = project.manifest.serve.as_ref().map_or(80, |serve| serve.port);
+    format!(
+        "podman run --rm --network=none oci:{}:serve    # or publish it: -p 8080:{port} in place of --network=none",
+        output.display()
+    )
+}

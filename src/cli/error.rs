@@ -1,0 +1,92 @@
+//! Errors as a person reads them: what, why, and the next command to type.
+//!
+//! Layer 4 (commands). The only place that prints an error. Must never print a cause twice.
+
+use std::fmt;
+
+use crate::image::ImageError;
+use crate::plan::PlanError;
+use crate::source::SourceError;
+use crate::store::StoreError;
+use crate::text::Diagnostic;
+
+/// A sentence with what to do about it.
+#[derive(Debug)]
+pub struct Problem {
+    message: String,
+    help: Option<String>,
+}
+
+impl Problem {
+    /// A sentence.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    /// With what to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// The error as lines: `error:`, `caused by:`, `help:`.
+pub fn render(error: &anyhow::Error) -> String {
+    let mut out = String::new();
+    let mut help = None;
+    let mut last = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        let text = match cause.downcast_ref::<Diagnostic>() {
+            Some(diagnostic) => format!("{}:{}:{}: {}", diagnostic.file, diagnostic.line, diagnostic.column, diagnostic.message),
+            None => cause.to_string(),
+        };
+        if help.is_none() {
+            help = help_of(cause);
+        }
+        // A transparent error says what its source says.
+        if text == last {
+            continue;
+        }
+        let label = if depth == 0 { "error" } else { "caused by" };
+        out.push_str(&format!("{label}: {text}\n"));
+        last = text;
+    }
+    if let Some(help) = help {
+        out.push_str(&format!("help: {help}\n"));
+    }
+    out
+}
+
+fn help_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(problem) = cause.downcast_ref::<Problem>() {
+        return problem.help.clone();
+    }
+    if let Some(diagnostic) = cause.downcast_ref::<Diagnostic>() {
+        return diagnostic.help.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<SourceError>() {
+        return error.help.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<PlanError>() {
+        return error.help.clone();
+    }
+    if let Some(ImageError::Occupied { .. }) = cause.downcast_ref::<ImageError>() {
+        return Some("choose another place with `-o`".to_owned());
+    }
+    match cause.downcast_ref::<StoreError>() {
+        Some(StoreError::Missing { .. } | StoreError::Spoiled { .. }) => Some("run `pack fetch` to bring it again".to_owned()),
+        Some(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => Some(
+            "make room, or choose another store with `--store DIR`; then run the command again, it goes on where it was"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,166 @@
+//! `pack inspect`: every reader of outside bytes, reachable by hand.
+//!
+//! Layer 4 (commands). Reads the whole file, so that whatever would be refused later is refused here with the
+//! same words.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads the named file")]
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::Session;
+use super::error::{Problem, render};
+use crate::archive::{self, ArchiveKind};
+use crate::competition::Competition;
+use crate::digest::Digest;
+use crate::lockfile::Lockfile;
+use crate::manifest::Manifest;
+use crate::tree::TreeFile;
+
+/// The kinds of file that `pack` reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs, reason = "the words are the formats' names")]
+pub enum Kind {
+    Wheel,
+    Zip,
+    Deb,
+    Tar,
+    Manifest,
+    Lock,
+    Competition,
+    Listing,
+    Layout,
+}
+
+/// What a file is.
+#[derive(Debug, Serialize)]
+pub struct Inspected {
+    /// The kind it was read as.
+    pub kind: String,
+    /// Of the file.
+    pub digest: Option<String>,
+    /// Lines about it.
+    pub lines: Vec<String>,
+    /// Why `pack` does not take it.
+    pub refused: Option<String>,
+}
+
+/// Reads a file as a kind, or as the kind that its name says.
+pub fn inspect(path: &Path, kind: Option<Kind>, session: &Session) -> Result<Inspected> {
+    let meta = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let Some(kind) = kind.or_else(|| guess(path, meta.is_dir())) else {
+        let kinds: Vec<String> = Kind::value_variants().iter().map(|kind| word(*kind)).collect();
+        bail!(
+            Problem::new(format!("cannot tell from its name what `{}` is", path.display()))
+                .help(format!("say so with `--as`: {}", kinds.join(", ")))
+        );
+    };
+    let digest = if meta.is_file() {
+        let mut reader = crate::digest::HashingReader::new(open(path)?);
+        std::io::copy(&mut reader, &mut std::io::sink()).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Some(reader.finish().0.to_string())
+    } else {
+        None
+    };
+    let (lines, refused) = match read(path, kind, session) {
+        Ok(lines) => (lines, None),
+        Err(error) => (Vec::new(), Some(render(&error).trim_start_matches("error: ").trim_end().to_owned())),
+    };
+    Ok(Inspected { kind: word(kind), digest, lines, refused })
+}
+
+/// The answer for a person.
+pub fn text(inspected: &Inspected) -> String {
+    let mut out = format!("{}", inspected.kind);
+    if let Some(digest) = &inspected.digest {
+        out.push_str(&format!(" {digest}"));
+    }
+    out.push('\n');
+    for line in &inspected.lines {
+        out.push_str(&format!("  {line}\n"));
+    }
+    if let Some(reason) = &inspected.refused {
+        out.push_str(&format!("refused: {reason}\n"));
+    }
+    out
+}
+
+fn word(kind: Kind) -> String {
+    kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open `{}`", path.display()))
+}
+
+fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
+    if is_dir {
+        return Some(Kind::Layout);
+    }
+    let name = path.file_name()?.to_str()?;
+    match name {
+        "pack.toml" => Some(Kind::Manifest),
+        "pack.lock" => Some(Kind::Lock),
+        "competition.toml" => Some(Kind::Competition),
+        _ => match name.rsplit_once('.')?.1 {
+            "whl" => Some(Kind::Wheel),
+            "zip" => Some(Kind::Zip),
+            "deb" => Some(Kind::Deb),
+            "tar" => Some(Kind::Tar),
+            _ => None,
+        },
+    }
+}
+
+fn read(path: &Path, kind: Kind, session: &Session) -> Result<Vec<String>> {
+    let _ = session;
+    let text = || -> Result<String> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        String::from_utf8(bytes).map_err(|_| Problem::new("not UTF-8").into())
+    };
+    let archive = |kind: ArchiveKind| -> Result<Vec<String>> { Ok(archive::inspect(kind, open(path)?)?) };
+    match kind {
+        Kind::Wheel => archive(ArchiveKind::Wheel),
+        Kind::Zip => archive(ArchiveKind::Zip),
+        Kind::Deb => archive(ArchiveKind::Deb),
+        Kind::Tar => archive(ArchiveKind::Tar),
+        Kind::Manifest => {
+            let manifest = Manifest::parse(&text()?)?;
+            Ok(vec![
+                format!("submission {}", manifest.submission.name),
+                format!("meaning {}", manifest.meaning()),
+                format!("{} models, {} data sets, {} steps", manifest.models.len(), manifest.data.len(), manifest.steps.len()),
+            ])
+        }
+        Kind::Lock => {
+            let lock = Lockfile::parse(&text()?)?;
+            let mut lines = vec![format!("plan {}", lock.plan), format!("meaning {}", lock.meaning)];
+            lines.extend(lock.artifacts.iter().map(|artifact| {
+                format!("{} {} {} {} {}", artifact.role, artifact.name, artifact.digest, artifact.basis, artifact.pin)
+            }));
+            Ok(lines)
+        }
+        Kind::Competition => {
+            let text = text()?;
+            let competition = Competition::parse("competition", &text)?;
+            let mut lines =
+                vec![format!("{}: {}", competition.name, competition.title), format!("digest {}", Digest::of(text.as_bytes()))];
+            lines.extend(competition.tracks.iter().map(|(name, track)| format!("track {name}: {}", track.summary)));
+            Ok(lines)
+        }
+        Kind::Listing => {
+            let text = text()?;
+            let files = text.lines().map(str::parse::<TreeFile>).collect::<Result<Vec<_>, _>>()?;
+            let tree = crate::tree::Tree::new(files)?;
+            Ok(vec![format!("tree {}", tree.digest()), format!("{} files, {} bytes", tree.files().len(), tree.size())])
+        }
+        Kind::Layout => {
+            let images = super::image::ls(path, false)?;
+            Ok(images.iter().map(|image| format!("{} {}", image.tag, image.config)).collect())
+        }
+    }
+}

@@ -1,0 +1,588 @@
+//! The command line: what was typed, to capabilities and options, to one plain function each.
+//!
+//! Layer 4 (commands). Only this file prints results; errors are rendered in error.rs, progress goes through
+//! `Progress`. Exit 0: did it and passed; 1: did it and found something; 2: could not.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads the environment once")]
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use self::error::Problem;
+use self::project::Project;
+use crate::artifact::Name;
+use crate::net::Net;
+use crate::progress::{Progress, Verbosity, bytes};
+use crate::source::Context;
+use crate::store::Store;
+use crate::templates;
+
+pub mod adopt;
+pub mod build;
+pub mod error;
+pub mod image;
+pub mod init;
+pub mod inspect;
+pub mod lock;
+pub mod project;
+pub mod store;
+
+const ABOUT: &str = "Reproducible submissions for machine-learning competitions";
+const LONG_ABOUT: &str = "\
+Reproducible submissions for machine-learning competitions.
+
+`pack` pins a submission's base model, data, weights, Python packages and operating system in one lock,
+builds a hermetic OCI image from it without a daemon and without a network, and gives the same image to
+anyone who has the lock.
+
+Begin with `pack demo`, or with `pack init`, `pack lock`, `pack build`.";
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (submission packager for machine-learning competitions; not the Cloud Native Buildpacks `pack`)"
+);
+const AFTER: &str = "Exit codes: 0 did it and passed, 1 did it and found something, 2 could not do it.";
+
+#[derive(Parser)]
+#[command(name = "pack", about = ABOUT, long_about = LONG_ABOUT, version = VERSION, after_help = AFTER)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Folder of the store: every byte by its digest [default: $XDG_CACHE_HOME/pack or ~/.cache/pack]
+    #[arg(long, global = true, value_name = "DIR", env = "PACK_STORE")]
+    store: Option<PathBuf>,
+    /// Never open a socket
+    #[arg(long, global = true)]
+    offline: bool,
+    /// Use pack.lock as it is; do not look at files beside the manifest
+    #[arg(long, global = true)]
+    locked: bool,
+    /// Threads for fetching, hashing and packing [default: one a core]
+    #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but warnings, errors and the result
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Walk the whole way on the small example: init, lock, adopt, build
+    #[command(after_help = "Downloads about 150 MB the first time. Ends by saying where the image is and how to run it.")]
+    Demo {
+        /// Folder to make the project in
+        #[arg(default_value = "pack-demo")]
+        dir: PathBuf,
+    },
+    /// Make a project that locks and builds as it stands
+    Init {
+        /// Folder to make it in
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Which template
+        #[arg(long, value_name = "NAME", default_value = templates::ALL[0].name)]
+        template: String,
+        /// Show the templates and do nothing
+        #[arg(long)]
+        list: bool,
+    },
+    /// Choose and pin everything pack.toml asks for, and bring its bytes
+    #[command(after_help = "What was chosen stays until pack.toml asks for something else or you say `--upgrade`.")]
+    Lock {
+        #[command(flatten)]
+        project: ProjectDir,
+        /// Change nothing; exit 1 if the lock no longer answers pack.toml
+        #[arg(long, conflicts_with_all = ["upgrade", "no_fetch"])]
+        check: bool,
+        /// Choose afresh: everything, or what is named (a package, a model, `python`, `system`)
+        #[arg(long, value_name = "NAME", num_args = 0..=1, action = clap::ArgAction::Append, require_equals = true, default_missing_value = "")]
+        upgrade: Option<Vec<String>>,
+        /// Do not bring the bytes; say how many there are to come
+        #[arg(long)]
+        no_fetch: bool,
+    },
+    /// Bring the lock's bytes into the store, by their pins
+    Fetch {
+        #[command(flatten)]
+        project: ProjectDir,
+    },
+    /// Copy the lock's bytes into a folder that serves as a store: `--store DIR --offline`
+    Vendor {
+        /// The folder
+        dir: PathBuf,
+        #[command(flatten)]
+        project: ProjectDir,
+    },
+    /// Take in a step's output that was made elsewhere; it counts as claimed until a replay confirms it
+    Adopt {
+        /// The output's name and the folder that holds it
+        #[arg(value_name = "NAME=DIR", required = true, value_parser = parse_adoption)]
+        outputs: Vec<(Name, PathBuf)>,
+        #[command(flatten)]
+        project: ProjectFlag,
+    },
+    /// Build the images from the lock; opens no socket
+    #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
+    Build {
+        #[command(flatten)]
+        project: ProjectDir,
+        /// Where to write [default: `image` in the project, or `.pack/image.oci.tar`]
+        #[arg(long, short, value_name = "DIR|FILE")]
+        output: Option<PathBuf>,
+        /// A folder, or one file
+        #[arg(long, value_enum, default_value_t = Format::OciLayout)]
+        format: Format,
+        /// Which images
+        #[arg(long, value_enum, default_value_t = Which::Both)]
+        image: Which,
+        /// Print what would go where, and build nothing
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Look into an image
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Say what a file is and whether `pack` takes it; exit 1 with the reason if not
+    Inspect {
+        /// The file
+        file: PathBuf,
+        /// Read it as this kind, whatever its name
+        #[arg(long = "as", value_enum, value_name = "KIND")]
+        kind: Option<inspect::Kind>,
+    },
+    /// Look after the store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// List an OCI layout's images and layers, hashing every byte
+    Ls {
+        /// The layout [default: `image` here]
+        #[arg(default_value = "image")]
+        layout: PathBuf,
+        /// List the files too
+        #[arg(long)]
+        files: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Read every byte; what no longer has its digest is moved aside. Exit 1 if anything was
+    Verify,
+    /// Remove what the named projects' locks do not need
+    Gc {
+        /// Projects whose bytes stay
+        #[arg(required = true, value_name = "PROJECT")]
+        keep: Vec<PathBuf>,
+    },
+    /// Say where the store is, or where a blob of it lies
+    Path {
+        /// A blob's digest, `sha256:…`
+        digest: Option<String>,
+    },
+}
+
+#[derive(Args)]
+struct ProjectDir {
+    /// The project's folder
+    #[arg(default_value = ".", value_name = "PROJECT")]
+    dir: PathBuf,
+}
+
+#[derive(Args)]
+struct ProjectFlag {
+    /// The project's folder
+    #[arg(long = "project", default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// How an image is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// A folder: blobs, index.json, oci-layout.
+    OciLayout,
+    /// The same as one tar file.
+    OciArchive,
+}
+
+impl Format {
+    /// The word, as in `--format`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::OciLayout => "oci-layout",
+            Format::OciArchive => "oci-archive",
+        }
+    }
+}
+
+/// Which images a command is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Which {
+    /// The serving image.
+    Serve,
+    /// The training image.
+    Train,
+    /// Whichever the manifest has.
+    Both,
+}
+
+/// The capabilities of one run: commands get these and nothing else.
+pub struct Session {
+    /// The store.
+    pub store: Store,
+    /// The network, or the refusal to use it.
+    pub net: Net,
+    /// What the person sees.
+    pub progress: Progress,
+    /// Threads.
+    pub jobs: usize,
+    /// Use the lock as it is.
+    pub locked: bool,
+}
+
+impl Session {
+    /// What sources are given.
+    pub fn context<'a>(&'a self, project: &'a Project) -> Context<'a> {
+        Context {
+            project: &project.root,
+            manifest: &project.manifest,
+            store: &self.store,
+            net: &self.net,
+            progress: &self.progress,
+            jobs: self.jobs,
+        }
+    }
+}
+
+/// Parses what was typed, runs it, prints, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(std::env::args_os().map(OsString::from)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no failure.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_broken_pipe)) {
+                return ExitCode::from(2);
+            }
+            eprint!("{}", error::render(&error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+fn parse_adoption(text: &str) -> Result<(Name, PathBuf), String> {
+    let (name, dir) = text.split_once('=').ok_or("expected NAME=DIR, e.g. adapter=out/adapter")?;
+    Ok((Name::new(name).map_err(|error| error.to_string())?, PathBuf::from(dir)))
+}
+
+fn default_store() -> Result<PathBuf> {
+    let var = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    match (var("XDG_CACHE_HOME").filter(|path| path.is_absolute()), var("HOME")) {
+        (Some(cache), _) => Ok(cache.join("pack")),
+        (None, Some(home)) => Ok(home.join(".cache/pack")),
+        (None, None) => bail!(Problem::new("there is no home folder to keep the store in").help("say where: `--store DIR`")),
+    }
+}
+
+/// Prints the result: JSON where asked for, else lines for a person.
+struct Out {
+    json: bool,
+}
+
+impl Out {
+    fn show<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? + "\n" } else { text(value) };
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let global = &cli.global;
+    let out = Out { json: global.json };
+    let verbosity = if global.quiet { Verbosity::Quiet } else { Verbosity::Normal };
+    let open = || -> Result<Session> {
+        let root = match &global.store {
+            Some(root) => root.clone(),
+            None => default_store()?,
+        };
+        let jobs = global.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+        let progress = Progress::new(verbosity);
+        let store = Store::open(&std::path::absolute(&root)?)?;
+        Ok(Session { store, net: Net::new(global.offline), progress, jobs, locked: global.locked })
+    };
+    match &cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "pack", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Init { list: true, .. } => {
+            let list: Vec<(&str, &str)> = templates::ALL.iter().map(|template| (template.name, template.summary)).collect();
+            out.show(&list, |list| list.iter().map(|(name, summary)| format!("{name}: {summary}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Init { dir, template, .. } => {
+            let template = init::template(template)?;
+            let files = init::init(dir, template)?;
+            out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| init_text(dir, template, files))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo { dir } => demo(dir, &open()?, &out),
+        Command::Lock { project, check, upgrade, no_fetch } => {
+            let session = open()?;
+            let mut project = Project::load(&project.dir)?;
+            let upgrade = upgrade.as_ref().map(|names| names.iter().filter(|name| !name.is_empty()).cloned().collect());
+            let options = lock::Options { check: *check, upgrade, no_fetch: *no_fetch };
+            let had = project.lock()?.is_some();
+            let outcome = lock::lock(&mut project, &options, &session)?;
+            out.show(&outcome, |outcome| lock_text(outcome, &options, had))?;
+            Ok(if *check && !outcome.stale.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        }
+        Command::Fetch { project } => {
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let fetched = lock::fetch(&project, &project.need_lock()?, &session)?;
+            out.show(&fetched, |fetched| match fetched.artifacts {
+                0 => "every byte of the lock is in the store\n".to_owned(),
+                n => format!("fetched {n} artifacts, {}\n", bytes(fetched.bytes)),
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Vendor { dir, project } => {
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let vendored = store::vendor(&project, dir, &session)?;
+            out.show(&vendored, |vendored| {
+                let amount = store::amount(vendored.blobs as u64, vendored.bytes);
+                let dir = dir.display();
+                format!("{amount} are in {dir}\nuse it with `pack build --store {dir} --offline --locked`\n")
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Adopt { outputs, project } => {
+            let session = open()?;
+            let mut project = Project::load(&project.dir)?;
+            let mut adopted = Vec::new();
+            for (name, folder) in outputs {
+                adopted.push(adopt::adopt(&mut project, name, folder, &session)?);
+            }
+            out.show(&adopted, |adopted| adopted.iter().map(adopted_text).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Build { project, output, format, image, plan } => {
+            let session = open()?;
+            let mut project = Project::load(&project.dir)?;
+            if *plan {
+                let (_, plans, _) = build::plans(&mut project, *image, &session)?;
+                let texts: Vec<String> = plans.iter().map(|plan| plan.text()).collect();
+                out.show(&texts, |texts| texts.concat())?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let options = build::Options { output: output.clone(), format: *format, which: *image };
+            let built = build::build(&mut project, &options, &session)?;
+            out.show(&built, |built| build_text(built, &project))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Image(ImageCommand::Ls { layout, files }) => {
+            let images = image::ls(layout, *files)?;
+            out.show(&images, |images| images.iter().map(image_text).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Inspect { file, kind } => {
+            let session = open()?;
+            let inspected = inspect::inspect(file, *kind, &session)?;
+            let refused = inspected.refused.is_some();
+            out.show(&inspected, inspect::text)?;
+            Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        }
+        Command::Store(StoreCommand::Verify) => {
+            let verified = store::verify(&open()?)?;
+            out.show(&verified, |verified| {
+                let mut text = format!("read {}\n", store::amount(verified.blobs, verified.bytes));
+                for digest in &verified.spoiled {
+                    text.push_str(&format!("spoiled, moved aside: {digest}\n"));
+                }
+                if !verified.spoiled.is_empty() {
+                    text.push_str("run `pack fetch` in the projects that need them\n");
+                }
+                text
+            })?;
+            Ok(if verified.spoiled.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Store(StoreCommand::Gc { keep }) => {
+            let collected = store::gc(keep, &open()?)?;
+            out.show(&collected, |c| format!("removed {} files, {}\n", c.files, bytes(c.bytes)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Store(StoreCommand::Path { digest }) => {
+            let session = open()?;
+            let path = match digest {
+                Some(digest) => session.store.blob_path(&digest.parse()?),
+                None => session.store.root().to_owned(),
+            };
+            out.show(&path, |path| format!("{}\n", path.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {
+    let template = &templates::ALL[0];
+    if dir.join("pack.toml").exists() {
+        session.progress.note(&format!("going on in {}", dir.display()));
+    } else {
+        init::init(dir, template)?;
+        session.progress.note(&format!("made {} from template {}", dir.display(), template.name));
+    }
+    let mut project = Project::load(dir)?;
+    let options = lock::Options::default();
+    let had = project.lock()?.is_some();
+    let locked = lock::lock(&mut project, &options, session)?;
+    session.progress.note(lock_text(&locked, &options, had).trim_end());
+    for (name, folder) in template.outputs {
+        let adopted = adopt::adopt(&mut project, &Name::new(name)?, &dir.join(folder), session)?;
+        session.progress.note(adopted_text(&adopted).trim_end());
+    }
+    let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both };
+    let built = build::build(&mut project, &options, session)?;
+    out.show(&built, |built| build_text(built, &project))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init_text(dir: &Path, template: &templates::Template, files: usize) -> String {
+    let cd = if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
+    let adopt: String = template.outputs.iter().map(|(name, dir)| format!("  pack adopt {name}={dir}\n")).collect();
+    format!("{files} files of template {}. Next:\n{cd}  pack lock\n{adopt}  pack build\n", template.name)
+}
+
+fn lock_text(outcome: &lock::Outcome, options: &lock::Options, had: bool) -> String {
+    let mut text = String::new();
+    if options.check {
+        if outcome.stale.is_empty() {
+            return "pack.lock answers pack.toml\n".to_owned();
+        }
+        text.push_str("pack.lock no longer answers pack.toml:\n");
+        for reason in &outcome.stale {
+            text.push_str(&format!("  {reason}\n"));
+        }
+        text.push_str("run `pack lock`\n");
+        return text;
+    }
+    for reason in &outcome.stale {
+        text.push_str(&format!("{reason}\n"));
+    }
+    for change in &outcome.changes {
+        text.push_str(&format!("  {change}\n"));
+    }
+    let verb = match (outcome.written, had) {
+        (true, true) => "rewrote",
+        (true, false) => "wrote",
+        (false, _) => "unchanged:",
+    };
+    text.push_str(&format!("{verb} pack.lock: {} artifacts, {}\n", outcome.artifacts, bytes(outcome.bytes)));
+    if options.no_fetch {
+        text.push_str(&format!("to fetch: {}\n", bytes(outcome.bytes_to_fetch)));
+    }
+    text
+}
+
+fn adopted_text(adopted: &adopt::Outcome) -> String {
+    format!(
+        "adopted {}: {} files, {}, {}\n  claimed to be what step `{}` makes; only a replay can confirm it\n",
+        adopted.name,
+        adopted.files,
+        bytes(adopted.bytes),
+        adopted.digest,
+        adopted.step
+    )
+}
+
+fn build_text(built: &build::Outcome, project: &Project) -> String {
+    let mut text = String::new();
+    for change in &built.refreshed {
+        text.push_str(&format!("pack.lock: {change}\n"));
+    }
+    for image in &built.images {
+        text.push_str(&format!("{:5} {}  {} layers, {}\n", image.image, image.config, image.layers, bytes(image.bytes)));
+    }
+    let how = &built.written;
+    let mut ways = Vec::new();
+    for (count, word) in [(how.present, "present"), (how.linked, "linked"), (how.reflinked, "reflinked"), (how.copied, "written")]
+    {
+        if count > 0 {
+            ways.push(format!("{count} {word}"));
+        }
+    }
+    text.push_str(&format!("blobs: {}; {} written\n", ways.join(", "), bytes(how.bytes_written)));
+    text.push_str(&format!("{} in {}\n", built.format, built.output.display()));
+    if built.format == "oci-layout" && built.images.iter().any(|image| image.image == "serve") {
+        text.push_str(&format!("run it: {}\n", build::how_to_run(&built.output, project)));
+    }
+    text
+}
+
+fn image_text(image: &image::Listed) -> String {
+    let mut text = format!("{} config {} manifest {}\n", image.tag, image.config, image.manifest);
+    for layer in &image.layers {
+        text.push_str(&format!("  {:<24} {} {:>9} {:>6} entries\n", layer.name, layer.diff_id, bytes(layer.size), layer.entries));
+        for file in &layer.files {
+            text.push_str(&format!("    {file}\n"));
+        }
+    }
+    text
+}
+
+/// Whether colours are wanted where a person looks.
+#[allow(dead_code, reason = "progress bars decide by themselves; reports will ask")]
+fn colored(color: Color) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    }
+}
