@@ -15,7 +15,7 @@ use super::{Format, Session, Which};
 use crate::artifact::{Artifact, Name, Pin};
 use crate::digest::DiffId;
 use crate::image::{Image, Layout, Written, write_archive};
-use crate::layer::Layers;
+use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale};
 use crate::plan::{self, ImageKind, Plan};
 use crate::progress::bytes;
@@ -29,6 +29,8 @@ pub struct Options {
     pub format: Format,
     /// Which images.
     pub which: Which,
+    /// Whether layers made before are taken as they were.
+    pub memory: Memory,
 }
 
 /// What building did.
@@ -114,12 +116,12 @@ pub fn current_lock(project: &mut Project, session: &Session) -> Result<(Lockfil
 
 /// diff_ids of the runtime that every step sees.
 pub fn runtime(lock: &Lockfile, session: &Session) -> Result<Vec<DiffId>> {
-    let layers = layers(session);
+    let layers = layers(session, Memory::Use);
     plan::runtime(lock).iter().map(|layer| Ok(layers.make(layer, None)?.0.diff_id)).collect()
 }
 
-fn layers<'a>(session: &'a Session) -> Layers<'a> {
-    Layers { store: &session.store, progress: &session.progress, jobs: session.jobs }
+fn layers(session: &Session, memory: Memory) -> Layers<'_> {
+    Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory }
 }
 
 /// Builds the images.
@@ -131,7 +133,7 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
         Format::OciLayout => project.root.join("image"),
         Format::OciArchive => project.root.join(".pack").join("image.oci.tar"),
     });
-    let layers = layers(session);
+    let layers = layers(session, options.memory);
     let (images, written) = match options.format {
         Format::OciLayout => {
             let layout = Layout::open(&output)?;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
+use crate::layer::Memory;
 use crate::net::Net;
 use crate::progress::{Progress, Verbosity, bytes};
 use crate::source::Context;
@@ -162,6 +163,9 @@ enum Command {
         /// Print what would go where, and build nothing
         #[arg(long)]
         plan: bool,
+        /// Make every layer again, whatever is remembered
+        #[arg(long)]
+        no_cache: bool,
     },
     /// Look into an image
     #[command(subcommand)]
@@ -414,7 +418,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&adopted, |adopted| adopted.iter().map(adopted_text).collect())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Build { project, output, format, image, plan } => {
+        Command::Build { project, output, format, image, plan, no_cache } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
             if *plan {
@@ -423,7 +427,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 out.show(&texts, |texts| texts.concat())?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let options = build::Options { output: output.clone(), format: *format, which: *image };
+            let memory = if *no_cache { Memory::Renew } else { Memory::Use };
+            let options = build::Options { output: output.clone(), format: *format, which: *image, memory };
             let built = build::build(&mut project, &options, &session)?;
             out.show(&built, |built| build_text(built, &project))?;
             Ok(ExitCode::SUCCESS)
@@ -488,7 +493,7 @@ fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {
         let adopted = adopt::adopt(&mut project, &Name::new(name)?, &dir.join(folder), session)?;
         session.progress.note(adopted_text(&adopted).trim_end());
     }
-    let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both };
+    let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both, memory: Memory::Use };
     let built = build::build(&mut project, &options, session)?;
     out.show(&built, |built| build_text(built, &project))?;
     Ok(ExitCode::SUCCESS)

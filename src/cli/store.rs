@@ -14,7 +14,7 @@ use super::error::Problem;
 use super::lock::fetch;
 use super::project::Project;
 use crate::digest::Digest;
-use crate::layer::Layers;
+use crate::layer::{Layers, Memory};
 use crate::plan::{ImageKind, Plan};
 use crate::progress::bytes;
 use crate::store::{Placed, Store};
@@ -91,7 +91,7 @@ pub fn gc(roots: &[std::path::PathBuf], session: &Session) -> Result<Collected> 
         };
         keep.extend(lock.blobs().into_iter().map(|(digest, _)| digest));
         // Layers that its images are made of can be made again, but need not.
-        let layers = Layers { store: &session.store, progress: &session.progress, jobs: session.jobs };
+        let layers = Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory: Memory::Use };
         for kind in [ImageKind::Serve, ImageKind::Train] {
             let Ok(plan) = Plan::new(kind, &project.manifest, &lock, project.track()) else { continue };
             for layer in plan.layers.iter().filter_map(|layer| layers.remembered(layer).transpose()) {

@@ -98,11 +98,25 @@ pub struct Layers<'a> {
     pub progress: &'a Progress,
     /// Threads for unpacking and compressing.
     pub jobs: usize,
+    /// Whether layers made before are taken as they were.
+    pub memory: Memory,
+}
+
+/// Whether layers made before are taken as they were, or made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// Taken.
+    Use,
+    /// Made again; the result is remembered.
+    Renew,
 }
 
 impl Layers<'_> {
     /// The layer, if it was made before and, where it is compressed, its blob is still there.
     pub fn remembered(&self, plan: &LayerPlan) -> Result<Option<Layer>, LayerError> {
+        if self.memory == Memory::Renew {
+            return Ok(None);
+        }
         let Some(layer) = self.store.recall("layers", &plan.key()).and_then(|text| parse_record(&text, plan)) else {
             return Ok(None);
         };

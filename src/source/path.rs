@@ -244,7 +244,8 @@ impl Exclusions {
             .filter_map(|path| clean(Path::new(path)).strip_prefix(clean(Path::new(code))).map(Path::to_owned).ok())
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
-        paths.extend([".git", ".pack", "pack.lock", "pack.record.json"].map(PathBuf::from));
+        // The manifest is in every image in its canonical form, so a comment in it moves no digest.
+        paths.extend([".git", ".pack", "pack.toml", "pack.lock", "pack.record.json"].map(PathBuf::from));
         Exclusions { paths, project: project.to_owned() }
     }
 
