@@ -1,6 +1,7 @@
 use std::io::Cursor;
 
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha384, Sha512};
 
 use super::super::testing::{TestZip, WHEEL, ZipMember, good_wheel, path, record, record_hash, wheel_members, wheel_of};
 use super::*;
