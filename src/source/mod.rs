@@ -13,6 +13,8 @@ use crate::net::Net;
 use crate::progress::Progress;
 use crate::store::Store;
 
+pub mod debian;
+
 /// What every source is given: the capabilities it may use, and nothing else.
 pub struct Context<'a> {
     /// Folder of the manifest.

@@ -47,11 +47,6 @@ impl Stanza {
         let (_, value) = self.0.iter_mut().find(|(field, _)| field.eq_ignore_ascii_case(name))?;
         Some(std::mem::take(value))
     }
-
-    /// Whether no field was kept.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// Reads stanzas one by one, keeping only the fields that are asked for.

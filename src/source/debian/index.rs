@@ -146,7 +146,6 @@ pub fn read(
     suite: usize,
     each: &mut dyn FnMut(Package),
 ) -> Result<(), IndexError> {
-    let capped = |reader: Box<dyn Read + '_>| BufReader::with_capacity(1 << 16, Capped::new(reader, announced));
     let reader: Box<dyn Read> = match compression {
         Compression::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(MEMORY_CAP, liblzma::stream::CONCATENATED);
@@ -156,7 +155,7 @@ pub fn read(
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
         Compression::None => Box::new(bytes),
     };
-    read_stanzas(capped(reader), suite, each)
+    read_stanzas(BufReader::with_capacity(1 << 16, Capped::new(reader, announced)), suite, each)
 }
 
 fn read_stanzas(reader: impl BufRead, suite: usize, each: &mut dyn FnMut(Package)) -> Result<(), IndexError> {
@@ -224,9 +223,10 @@ impl<R> Capped<R> {
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "it is longer than the Release says, or than 512 MiB")
-        })?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is longer than the Release says, or than 512 MiB"))?;
         Ok(n)
     }
 }
@@ -326,7 +326,8 @@ pub(super) mod tests {
 
     #[test]
     fn reads_every_compression() {
-        let text = entry("aa", "1", "Depends: bb\nPre-Depends: cc\nBreaks: dd") + &entry("foreign", "1", "").replace("amd64\n", "i386\n");
+        let text = entry("aa", "1", "Depends: bb\nPre-Depends: cc\nBreaks: dd")
+            + &entry("foreign", "1", "").replace("amd64\n", "i386\n");
         for (bytes, compression) in [
             (text.clone().into_bytes(), Compression::None),
             (xz(text.as_bytes()), Compression::Xz),
@@ -373,7 +374,8 @@ pub(super) mod tests {
 
     #[test]
     fn the_highest_version_is_the_candidate() {
-        let universe = universe(&[&(entry("aa", "1.0", "") + &entry("bb", "2", "")), &(entry("aa", "1.1", "") + &entry("bb", "2", ""))]);
+        let universe =
+            universe(&[&(entry("aa", "1.0", "") + &entry("bb", "2", "")), &(entry("aa", "1.1", "") + &entry("bb", "2", ""))]);
         let found = |name| universe.get(name).map(|package| (package.version.to_string(), package.suite)).unwrap();
         assert_eq!((found("aa"), found("bb")), (("1.1".to_owned(), 1), ("2".to_owned(), 0)));
     }

@@ -46,11 +46,6 @@ pub struct Relation {
 }
 
 impl Relation {
-    /// Any version of a package.
-    pub fn any(name: &str) -> Self {
-        Self { name: name.to_owned(), here: true, version: None }
-    }
-
     /// Whether a version will do.
     pub fn admits(&self, version: &Version) -> bool {
         self.here

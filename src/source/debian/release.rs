@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_missing() {
-        for (from, to) in [("Origin:", "X:"), ("Codename:", "X:"), ("SHA256:", "MD5Sum:"), ("Date: Sat", "Date: ?"), ("515e", "515g")] {
+        for (from, to) in
+            [("Origin:", "X:"), ("Codename:", "X:"), ("SHA256:", "MD5Sum:"), ("Date: Sat", "Date: ?"), ("515e", "515g")]
+        {
             assert!(Release::parse(&TEXT.replace(from, to)).is_err(), "{from}");
         }
         assert!(Release::parse(&format!("{TEXT}\nOrigin: Debian\n")).is_err());

@@ -157,7 +157,14 @@ impl<'u> Graph<'u> {
         let mut graph = Self { universe, nodes, ruled_out: BTreeSet::new() };
         // What is left when nothing more can be ruled out may need itself in a circle, which is allowed.
         loop {
-            let lost: Vec<&str> = graph.nodes.iter().filter(|(name, node)| !graph.ruled_out.contains(*name) && node.depends.iter().any(|group| !graph.can_meet(group))).map(|(name, _)| *name).collect();
+            let lost: Vec<&str> = graph
+                .nodes
+                .iter()
+                .filter(|(name, node)| {
+                    !graph.ruled_out.contains(*name) && node.depends.iter().any(|group| !graph.can_meet(group))
+                })
+                .map(|(name, _)| *name)
+                .collect();
             if lost.is_empty() {
                 return graph;
             }
