@@ -19,7 +19,7 @@ const INDEX_CAP: u64 = 512 << 20;
 /// What a decoder of real indexes needs is 65 MiB at most (xz -9).
 const MEMORY_CAP: u64 = 128 << 20;
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "Package",
     "Version",
     "Architecture",
@@ -28,10 +28,14 @@ const FIELDS: [&str; 11] = [
     "Provides",
     "Conflicts",
     "Breaks",
+    "Priority",
     "Filename",
     "Size",
     "SHA256",
 ];
+
+/// From what every system has to what few want; `optional` and `extra` come after these.
+const PRIORITIES: [&str; 3] = ["required", "important", "standard"];
 
 /// What the index says of one package.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub struct Package {
     pub provides: String,
     /// `Conflicts` and `Breaks`, as written: both forbid two unpacked packages side by side.
     pub conflicts: String,
+    /// How much it belongs to every system: 0 for `required`, 3 for `optional`.
+    pub priority: usize,
     /// Path below the archive's root.
     pub file: String,
     /// Bytes of the .deb.
@@ -183,6 +189,7 @@ fn package(mut stanza: Stanza, number: usize, suite: usize) -> Result<Package, I
     }
     let size = word("Size", "a field `Size`")?.parse().map_err(|_| entry("a number in field `Size`"))?;
     let digest = word("SHA256", "a field `SHA256`")?;
+    let priority = stanza.take("Priority").unwrap_or_default();
     let mut joined = |a, b| match (stanza.take(a), stanza.take(b)) {
         (Some(a), Some(b)) => format!("{a}, {b}"),
         (a, b) => a.or(b).unwrap_or_default(),
@@ -194,6 +201,7 @@ fn package(mut stanza: Stanza, number: usize, suite: usize) -> Result<Package, I
         depends: joined("Pre-Depends", "Depends"),
         conflicts: joined("Conflicts", "Breaks"),
         provides: stanza.take("Provides").unwrap_or_default(),
+        priority: PRIORITIES.iter().position(|known| *known == priority).unwrap_or(PRIORITIES.len()),
         file,
         size,
         digest: Digest::from_hex(&digest).map_err(|source| IndexError::Digest { package: name.clone(), source })?,

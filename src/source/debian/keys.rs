@@ -1,8 +1,8 @@
 //! Keys: the archive keys that are embedded, so that a host without a keyring verifies the same.
 //!
-//! Layer 0 (words): constants. The files are those of Debian's packages `debian-archive-keyring`
-//! 2023.3+deb12u2 and `ubuntu-keyring` 2023.11.28.1-0.2, byte for byte; only the certificates listed here
-//! are used of them. Adding a release is one file and one row.
+//! Layer 0 (words): constants. Debian's are the files of its package `debian-archive-keyring` 2023.3+deb12u2,
+//! byte for byte; Ubuntu's were exported one by one from Debian's package `ubuntu-keyring` 2023.11.28.1-0.2,
+//! whose single file also holds what does not sign archives. Adding a release is one file and one row.
 
 use super::Distribution;
 use super::signature::Keyring;
@@ -66,17 +66,16 @@ const DEBIAN: [Key; 9] = [
     },
 ];
 
-/// The same file holds the key for installation discs, which does not sign archives and is not listed.
 const UBUNTU: [Key; 2] = [
     Key {
         fingerprint: "790BC7277767219C42C86F933B4FE6ACC0B21F32",
         owner: "Ubuntu Archive Automatic Signing Key (2012)",
-        file: include_bytes!("keys/ubuntu-archive-keyring.gpg"),
+        file: include_bytes!("keys/ubuntu-archive-2012.gpg"),
     },
     Key {
         fingerprint: "F6ECB3762474EDA9D21B7022871920D1991BC93C",
         owner: "Ubuntu Archive Automatic Signing Key (2018)",
-        file: include_bytes!("keys/ubuntu-archive-keyring.gpg"),
+        file: include_bytes!("keys/ubuntu-archive-2018.gpg"),
     },
 ];
 
@@ -86,8 +85,7 @@ pub fn embedded(distribution: Distribution) -> Keyring {
         Distribution::Debian => &DEBIAN,
         Distribution::Ubuntu => &UBUNTU,
     };
-    let mut files: Vec<&[u8]> = keys.iter().map(|key| key.file).collect();
-    files.dedup();
+    let files: Vec<&[u8]> = keys.iter().map(|key| key.file).collect();
     let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint).collect();
     Keyring::read(&files, &fingerprints).expect("the embedded keys are read by a test")
 }
@@ -103,6 +101,12 @@ mod tests {
             let listed: Vec<&str> = keys.iter().map(|key| key.fingerprint).collect();
             assert_eq!(found, listed);
         }
+        // Each vouches for itself, and its subkeys are bound both ways.
+        let bullseye = ["15 Jan 2029", "15 Jan 2029", "15 Jan 2029", "15 Jan 2029", "11 Feb 2029"];
+        let bookworm = ["19 Jan 2031", "19 Jan 2031", "19 Jan 2031", "19 Jan 2031", "21 Jan 2031"];
+        let trixie = ["28 Mar 2035", "28 Mar 2035", "28 Mar 2035", "28 Mar 2035", "22 Mar 2033"];
+        assert_eq!(embedded(Distribution::Debian).expiries().unwrap(), [bullseye, bookworm, trixie].concat());
+        assert_eq!(embedded(Distribution::Ubuntu).expiries().unwrap(), ["-", "-"]);
         assert!(DEBIAN.iter().chain(&UBUNTU).all(|key| key.owner.contains("Key (")));
     }
 }

@@ -98,6 +98,20 @@ impl Keyring {
         self.0.iter().map(|certificate| fingerprint(&certificate.primary_key)).collect()
     }
 
+    /// Expiry days of each certificate and of its subkeys that may sign; `-` where there is none.
+    #[cfg(test)]
+    pub(super) fn expiries(&self) -> Result<Vec<String>, SignatureError> {
+        let show = |expiry: Option<u64>| expiry.map_or("-".to_owned(), day);
+        let mut days = Vec::new();
+        for certificate in &self.0 {
+            days.push(show(primary_expiry(certificate)?));
+            for subkey in &certificate.public_subkeys {
+                days.push(show(subkey_expiry(certificate, subkey)?));
+            }
+        }
+        Ok(days)
+    }
+
     /// Checks a clear-signed file; any one good signature by a key that was valid when it signed suffices.
     pub fn verify(&self, file: &[u8]) -> Result<Signed, SignatureError> {
         let (lines, armor) = split(file)?;
@@ -194,7 +208,7 @@ fn judge(signature: &Signature, key: &impl VerifyingKey, expires: Option<u64>, d
     }
 }
 
-/// When a certificate expires, by the newest of its own statements that verifies.
+/// When a certificate expires, by the newest of its own statements of each kind that verifies.
 fn primary_expiry(certificate: &SignedPublicKey) -> Result<Option<u64>, SignatureError> {
     let key = &certificate.primary_key;
     let refused = |problem| Err(SignatureError::Refused { key: fingerprint(key), problem });
@@ -205,10 +219,12 @@ fn primary_expiry(certificate: &SignedPublicKey) -> Result<Option<u64>, Signatur
     let own =
         users.filter(|(_, sig)| issued_by(sig, key)).filter(|(id, sig)| sig.verify_certification(key, Tag::UserId, id).is_ok());
     let direct = certificate.details.direct_signatures.iter().filter(|sig| sig.verify_key(key).is_ok());
-    match own.map(|(_, sig)| sig).chain(direct).max_by_key(|sig| sig.created()) {
-        Some(newest) => Ok(expiry(key, newest)),
-        None => refused("the key does not vouch for itself"),
+    let newest = [own.map(|(_, sig)| sig).max_by_key(|sig| sig.created()), direct.max_by_key(|sig| sig.created())];
+    if newest == [None, None] {
+        return refused("the key does not vouch for itself");
     }
+    // A direct signature often names a revoker and no expiry, and then does not lift that of the user's.
+    Ok(newest.into_iter().flatten().filter_map(|sig| expiry(key, sig)).min())
 }
 
 /// When a subkey expires, by the newest binding that verifies both ways.

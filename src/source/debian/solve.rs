@@ -261,7 +261,8 @@ fn conflict(a: &Node, b: &Node) -> Option<Problem> {
     says(a, b).or_else(|| says(b, a))
 }
 
-/// Candidates that answer a relation: the package of that name, then who provides it, by name.
+/// Candidates that answer a relation: the package of that name, then who provides it: by priority, as the archive
+/// says which awk is the usual one, then by name.
 fn answers<'u>(universe: &'u Universe, relation: &Relation) -> impl Iterator<Item = &'u Package> {
     let real = universe.get(&relation.name).filter(|package| relation.admits(&package.version));
     let mut provided: Vec<&Package> = universe
@@ -270,7 +271,7 @@ fn answers<'u>(universe: &'u Universe, relation: &Relation) -> impl Iterator<Ite
         .filter(|(_, version)| relation.admits_provided(version.as_ref()))
         .filter_map(|(name, _)| universe.get(name))
         .collect();
-    provided.sort_by_key(|package| &package.name);
+    provided.sort_by_key(|package| (package.priority, &package.name));
     provided.dedup_by_key(|package| &package.name);
     real.into_iter().chain(provided)
 }
@@ -299,7 +300,7 @@ mod tests {
 
     #[test]
     fn closes_over_what_is_needed() {
-        let rows: [(&str, &str, &[&str], &str); 14] = [
+        let rows: [(&str, &str, &[&str], &str); 15] = [
             ("chain", "aa 1/Depends: bb\nbb 1/Pre-Depends: cc\ncc 1\ndd 1", &["aa"], "aa bb cc"),
             ("cycle", "aa 1/Depends: bb\nbb 1/Depends: aa", &["bb"], "aa bb"),
             ("first alternative", "aa 1/Depends: bb | cc\nbb 1\ncc 1", &["aa"], "aa bb"),
@@ -310,6 +311,12 @@ mod tests {
             ("first whose version will do", "aa 1/Depends: bb (>= 2) | cc\nbb 1\ncc 1", &["aa"], "aa cc"),
             ("real before provider", "aa 1/Depends: bb\nbb 1\nab 1/Provides: bb", &["aa"], "aa bb"),
             ("provider by name", "aa 1/Depends: awk\nmawk 1/Provides: awk\ngawk 1/Provides: awk", &["aa"], "aa gawk"),
+            (
+                "provider by priority",
+                "aa 1/Depends: awk\nmawk 1/Provides: awk;Priority: required\ngawk 1/Provides: awk;Priority: optional",
+                &["aa"],
+                "aa mawk",
+            ),
             ("versioned provider", "aa 1/Depends: bb (>= 2)\ncc 1/Provides: bb\ndd 1/Provides: bb (= 2.1)", &["aa"], "aa dd"),
             ("qualified", "aa 1/Depends: bb:any, cc:i386 | cc\nbb 1\ncc 1", &["aa"], "aa bb cc"),
             ("conflict avoided", "aa 1/Depends: cc | dd;Conflicts: cc\ncc 1\ndd 1", &["aa"], "aa dd"),
