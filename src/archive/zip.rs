@@ -18,7 +18,7 @@ use crate::tree::Mode;
 
 /// Members up to this size are inflated in one go, which is twice as fast; larger ones are streamed, so that
 /// memory stays flat.
-pub const ONE_GO: u64 = 32 << 20;
+pub const ONE_GO: u64 = 8 << 20;
 /// The central directory may have this many bytes at most: it is read into memory.
 const MAX_DIRECTORY: u64 = 512 << 20;
 /// A buffer above this is given back when the next member needs less.

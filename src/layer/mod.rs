@@ -286,7 +286,7 @@ fn write_plain(chunks: Chunks, mut file: File) -> io::Result<Stored> {
 fn write_zstd(chunks: Chunks, file: File, jobs: usize) -> io::Result<Stored> {
     let mut encoder = zstd::Encoder::new(HashingWriter::new(file), LEVEL)?;
     // At least one worker: none gives other bytes, one and more give the same (a golden test holds it).
-    encoder.multithread(u32::try_from(jobs.clamp(1, 8)).unwrap_or(1))?;
+    encoder.multithread(u32::try_from(jobs.clamp(1, 4)).unwrap_or(1))?;
     encoder.include_checksum(false)?;
     chunks.each(|bytes| encoder.write_all(bytes))?;
     let (_, digest, size) = encoder.finish()?.finish();

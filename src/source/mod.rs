@@ -15,6 +15,7 @@ use crate::par;
 use crate::progress::Progress;
 use crate::store::Store;
 
+pub mod debian;
 pub mod path;
 pub mod step;
 
