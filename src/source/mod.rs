@@ -4,6 +4,8 @@
 //! the bytes of an Artifact by its pin and decides nothing. Must never put bytes anywhere but through the
 //! store's door.
 
+pub mod pypi;
+
 use std::path::Path;
 
 use crate::artifact::{Artifact, Name, Role};

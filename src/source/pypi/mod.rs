@@ -1,0 +1,6 @@
+//! pypi
+
+pub mod pylock;
+pub mod requirements;
+pub mod simple;
+pub mod tags;
