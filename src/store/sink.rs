@@ -84,6 +84,11 @@ impl<'a> Sink<'a> {
         self.expected
     }
 
+    /// The store it fills, for whoever must open it anew after a refusal.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
     /// Forgets what is there and begins at the first byte, e.g. when a server ignores ranges.
     pub fn restart(&mut self) -> Result<(), StoreError> {
         self.file.set_len(0).map_err(io_error("write", &self.part))?;
