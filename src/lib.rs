@@ -20,3 +20,4 @@ pub mod pipe;
 pub mod progress;
 pub mod source;
 pub mod store;
+pub mod tool;

@@ -238,6 +238,11 @@ impl Net {
         }
     }
 
+    /// Whether the user said `--offline`: helper programs that use the network must not be started then.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// With other waiting times.
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
