@@ -34,8 +34,7 @@ impl Credential {
     /// The user name and password of a URL that has them.
     fn of(url: &Url) -> Option<Self> {
         let password = url.password().map(str::to_owned);
-        (!url.username().is_empty() || password.is_some())
-            .then(|| Self::Login { user: url.username().to_owned(), password })
+        (!url.username().is_empty() || password.is_some()).then(|| Self::Login { user: url.username().to_owned(), password })
     }
 }
 
@@ -157,17 +156,15 @@ impl Net {
 }
 
 /// A certificate that is refused now is refused the next time too.
-fn certificate_trouble(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut next = error.source();
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let found = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        if let Some(found @ rustls::Error::InvalidCertificate(_)) = found {
-            return Some(found.clone());
-        }
-        next = error.source();
+fn certificate_trouble(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
+    if let Some(found @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+        return Some(found.clone());
     }
-    None
+    // What an I/O error holds is not its source: that would be one further down.
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => certificate_trouble(inner),
+        None => error.source().and_then(certificate_trouble),
+    }
 }
 
 /// Takes the URL out of an error that came while a body was read.

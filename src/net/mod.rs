@@ -485,8 +485,7 @@ impl Transfer<'_> {
         if found != sink.size() {
             return Err(wrong(self.url, length_error(sink, found)));
         }
-        file.seek(SeekFrom::Start(sink.offset()))
-            .map_err(|source| NetError::File { path: path.to_owned(), source })?;
+        file.seek(SeekFrom::Start(sink.offset())).map_err(|source| NetError::File { path: path.to_owned(), source })?;
         self.pour(&mut file, sink, self.url).map_err(|failure| failure.error)
     }
 }

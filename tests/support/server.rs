@@ -271,9 +271,11 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     shared.requests.lock().unwrap().push(request.clone());
     let scripted = {
         let mut routes = shared.routes.lock().unwrap();
-        routes.get_mut(&request.path).and_then(|script| {
-            if script.len() > 1 { script.pop_front() } else { script.front().cloned() }
-        })
+        routes.get_mut(&request.path).and_then(
+            |script| {
+                if script.len() > 1 { script.pop_front() } else { script.front().cloned() }
+            },
+        )
     };
     let answer = scripted.unwrap_or_else(|| match &*shared.otherwise.lock().unwrap() {
         Some(otherwise) => otherwise(&request),
@@ -306,12 +308,7 @@ fn read_request(stream: &TcpStream) -> io::Result<Request> {
         None => (target, None),
     };
     let header = |line: &String| line.split_once(':').map(|(k, v)| (k.to_ascii_lowercase(), v.trim().to_owned()));
-    Ok(Request {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        query,
-        headers: headers.iter().filter_map(header).collect(),
-    })
+    Ok(Request { method: method.to_owned(), path: path.to_owned(), query, headers: headers.iter().filter_map(header).collect() })
 }
 
 fn send(mut stream: &TcpStream, shared: &Shared, request: &Request, answer: &Answer) -> io::Result<()> {
