@@ -10,6 +10,7 @@ pub mod path;
 pub mod tree;
 
 // 1 documents: text to types and back
+pub mod archive;
 pub mod manifest;
 pub mod text;
 
