@@ -322,6 +322,22 @@ impl Net {
         Ok(Page { bytes, url: answer.url.clone(), content_type })
     }
 
+    /// Bytes of what lies at a URL, as its server announces them, without reading it: some indexes do not list
+    /// sizes.
+    pub fn size(&self, url: &Url) -> Result<Option<u64>, NetError> {
+        if let Place::Disk(path) = self.place(url)? {
+            return Ok(Some(open(&path)?.1));
+        }
+        let mut tries = Tries::new(self.patience, self.progress.as_ref());
+        loop {
+            match self.ask(url, &Question::default()) {
+                Ok(answer) if answer.status == 200 => return Ok(length(&answer)),
+                Ok(answer) => tries.again(answer.failure())?,
+                Err(failure) => tries.again(failure)?,
+            }
+        }
+    }
+
     /// Fills a sink from the place where it stands, resuming and retrying as the server allows.
     ///
     /// # Errors

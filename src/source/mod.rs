@@ -5,6 +5,7 @@
 //! store's door.
 
 pub mod pypi;
+pub mod wheel;
 
 use std::path::Path;
 

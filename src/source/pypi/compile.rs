@@ -57,6 +57,8 @@ pub enum Closure {
     Whole,
     /// Only what is named.
     Named,
+    /// Only what is named, each in one version, which therefore nothing can change.
+    Exact,
 }
 
 /// Whether what uv remembers of the index may serve.
@@ -85,6 +87,9 @@ pub fn known_glibc(minor: u32) -> Option<u32> {
 /// Asks uv, and refuses an answer that the lack of a wheel has decided.
 pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Vec<Locked>, SourceError> {
     let first = ask(session, question, &StandIns::new(), cx)?;
+    if let (Closure::Exact, Ok(found)) = (question.closure, &first.found) {
+        return Ok(found.clone());
+    }
     let chosen = first.found.as_deref().map(versions).unwrap_or_default();
     let mut seen: BTreeSet<Name> = first.seen.union(&chosen.keys().cloned().collect()).cloned().collect();
     let mut looked = question.local.clone();
@@ -177,7 +182,8 @@ fn lack_of_wheels(changed: &[Change], question: &Question) -> SourceError {
             "\n  {package} {version}: source distribution only; {other}\n    either build its wheel and name it: [python] wheels = [\"wheels/{underscored}-{version}-….whl\"]\n    or ask for another version: {pin} in the requirements"
         ));
     }
-    SourceError::new(text).help("`pack` never builds a package and never changes a version in silence: choose one of the two ways for each")
+    SourceError::new(text)
+        .help("`pack` never builds a package and never changes a version in silence: choose one of the two ways for each")
 }
 
 fn ask(session: &Session, question: &Question, stand_ins: &StandIns, cx: &Context) -> Result<Answer, SourceError> {
@@ -204,8 +210,12 @@ fn ask(session: &Session, question: &Question, stand_ins: &StandIns, cx: &Contex
     arguments.extend(fixed.map(Into::into));
     arguments.push(format!("--python-version={}", question.target.python()).into());
     let glibc = known_glibc(question.target.glibc).unwrap_or(UV_GLIBC[0]);
-    arguments.push(if glibc == 17 { "--python-platform=x86_64-manylinux2014".into() } else { format!("--python-platform=x86_64-manylinux_2_{glibc}").into() });
-    if question.closure == Closure::Named {
+    arguments.push(if glibc == 17 {
+        "--python-platform=x86_64-manylinux2014".into()
+    } else {
+        format!("--python-platform=x86_64-manylinux_2_{glibc}").into()
+    });
+    if question.closure != Closure::Whole {
         arguments.push("--no-deps".into());
     }
     if let Some(last) = question.exclude_newer {

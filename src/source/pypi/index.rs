@@ -20,8 +20,7 @@ use crate::tool::{self, Extra, Said, ToolError, Uv, WorkFolder, redacted};
 /// A project's page is at most so long.
 const PAGE_CAP: u64 = 256 << 20;
 /// JSON where the index has it, HTML where not.
-const ACCEPT: &str =
-    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
+const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 /// Variables by which a user tells uv of an index.
 const INDEX_VARIABLES: [&str; 6] =
     ["UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"];
@@ -162,8 +161,8 @@ impl Session {
             && let Some(index) = self.indexes.iter().find(same)
         {
             // These fail for addresses without a host, which have no origin to share.
-            drop(url.set_username(index.url.username()));
-            drop(url.set_password(index.url.password()));
+            let _ = url.set_username(index.url.username());
+            let _ = url.set_password(index.url.password());
         }
         url
     }
@@ -178,8 +177,9 @@ impl Session {
         for index in &self.indexes {
             match self.project_page(index, package, cx) {
                 Ok(page) => {
-                    let files = parse_simple(package, &page)
-                        .map_err(|error| SourceError::new(format!("cannot read what an index lists of `{package}`")).because(error))?;
+                    let files = parse_simple(package, &page).map_err(|error| {
+                        SourceError::new(format!("cannot read what an index lists of `{package}`")).because(error)
+                    })?;
                     found.push(Listing { index: index.name.clone(), files });
                     refused = None;
                     break;
@@ -254,9 +254,8 @@ fn named_indexes(cx: &Context) -> Result<Vec<(Name, Url)>, SourceError> {
         }
         if has_login(&url) {
             let variable = login_variable(name);
-            return Err(wrong("holds a user name or password").help(format!(
-                "take it out of pack.toml and set {variable}_USERNAME and {variable}_PASSWORD, or use ~/.netrc"
-            )));
+            return Err(wrong("holds a user name or password")
+                .help(format!("take it out of pack.toml and set {variable}_USERNAME and {variable}_PASSWORD, or use ~/.netrc")));
         }
         named.push((name.clone(), url));
     }
@@ -269,7 +268,8 @@ fn has_login(url: &Url) -> bool {
 
 /// The variables that uv reads for an index with a name.
 fn login_variable(name: &Name) -> String {
-    let word: String = name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    let word: String =
+        name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     format!("UV_INDEX_{word}")
 }
 
@@ -280,8 +280,8 @@ fn with_login(mut url: Url, name: Option<&Name>) -> Url {
     {
         let password = tool::variable(&format!("{}_PASSWORD", login_variable(name)));
         // These fail for `file:` only, which takes no login.
-        drop(url.set_username(&user));
-        drop(url.set_password(password.as_deref()));
+        let _ = url.set_username(&user);
+        let _ = url.set_password(password.as_deref());
     }
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
@@ -393,13 +393,16 @@ mod tests {
         let text = ":env:.cert='/env.pem'\n:env:.default-timeout='180'\nglobal.cert='/global.pem'\nglobal.index-url='https://u:p@a/simple'\n\
                     global.extra-index-url='https://b/s\\nhttps://c/s'\ninstall.find-links='/x /y'\nglobal.find-links='/z'\nglobal.no-index='false'\n";
         let pip = parse_pip(text);
-        assert_eq!(pip, Pip {
-            index: Some("https://u:p@a/simple".into()),
-            extra: vec!["https://b/s".into(), "https://c/s".into()],
-            links: vec!["/x".into(), "/y".into()],
-            cert: Some("/env.pem".into()),
-            no_index: false,
-        });
+        assert_eq!(
+            pip,
+            Pip {
+                index: Some("https://u:p@a/simple".into()),
+                extra: vec!["https://b/s".into(), "https://c/s".into()],
+                links: vec!["/x".into(), "/y".into()],
+                cert: Some("/env.pem".into()),
+                no_index: false,
+            }
+        );
         assert_eq!(parse_pip("nonsense\n=\n.="), Pip::default());
         assert_eq!(pip.for_uv()[1], ("UV_INDEX".to_owned(), "https://b/s https://c/s".into()));
     }
