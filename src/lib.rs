@@ -31,6 +31,7 @@ pub mod pipe;
 pub mod progress;
 pub mod source;
 pub mod store;
+pub mod tool;
 
 // 4 commands: choose capabilities, call the above, render
 pub mod cli;

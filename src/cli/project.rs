@@ -18,6 +18,7 @@ use crate::digest::{Digest, Hasher};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::secret;
+use crate::source::pypi::Pypi;
 
 /// Bytes of a manifest or competition file at most.
 const MAX_TEXT: u64 = 4 << 20;
@@ -97,12 +98,13 @@ impl Project {
             hasher.update(manifest.part_meaning(&["python"]).bytes());
             hasher.update(manifest.part_meaning(&["system", "debian"]).bytes());
             hasher.update(manifest.part_meaning(&["system", "ubuntu"]).bytes());
-            for file in python.requirements.iter().chain(&python.wheels) {
-                let path = self.root.join(file);
-                let bytes = fs::read(&path).with_context(|| format!("[python] cannot read `{}`", path.display()))?;
-                if python.requirements.as_ref() == Some(file) {
-                    refuse_secrets(file, &bytes)?;
-                }
+            for (file, digest) in Pypi::inputs(python, &self.root)? {
+                let bytes = fs::read(self.root.join(&file)).with_context(|| format!("[python] cannot read `{file}`"))?;
+                refuse_secrets(&file, &bytes)?;
+                hasher.update(digest.bytes());
+            }
+            for file in &python.wheels {
+                let bytes = fs::read(self.root.join(file)).with_context(|| format!("[python] cannot read `{file}`"))?;
                 hasher.update(Digest::of(&bytes).bytes());
             }
             wants.insert("python".to_owned(), hasher.finish());

@@ -236,6 +236,11 @@ impl Net {
         }
     }
 
+    /// Whether the user said `--offline`: helper programs that use the network must not be started then.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// With other waiting times.
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
@@ -313,6 +318,22 @@ impl Net {
         let broken = |error| Failure::passing(NetError::Broken { url: shown(&answer.url), source: body_error(error) });
         let bytes = read_capped(body.reader(answer.response), cap).map_err(broken)?.ok_or_else(too_long)?;
         Ok(Page { bytes, url: answer.url.clone(), content_type })
+    }
+
+    /// Bytes of what lies at a URL, as its server announces them, without reading it: some indexes do not list
+    /// sizes.
+    pub fn size(&self, url: &Url) -> Result<Option<u64>, NetError> {
+        if let Place::Disk(path) = self.place(url)? {
+            return Ok(Some(open(&path)?.1));
+        }
+        let mut tries = Tries::new(self.patience, self.progress.as_ref());
+        loop {
+            match self.ask(url, &Question::default()) {
+                Ok(answer) if answer.status == 200 => return Ok(length(&answer)),
+                Ok(answer) => tries.again(answer.failure())?,
+                Err(failure) => tries.again(failure)?,
+            }
+        }
     }
 
     /// Fills a sink from the place where it stands, resuming and retrying as the server allows.

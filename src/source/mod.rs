@@ -17,7 +17,9 @@ use crate::store::Store;
 
 pub mod debian;
 pub mod path;
+pub mod pypi;
 pub mod step;
+pub mod wheel;
 
 /// What every source is given: the capabilities it may use, and nothing else.
 pub struct Context<'a> {
@@ -118,6 +120,9 @@ pub trait Provider {
 
     /// Brings every blob of an Artifact that is not in the store yet, by its pin. Decides nothing.
     fn fetch(&self, artifact: &Artifact, cx: &Context) -> Result<(), SourceError>;
+
+    /// Hears what is going to be fetched, so that an index is asked once for all of it.
+    fn expect(&self, _: &[Artifact]) {}
 }
 
 /// Brings many artifacts, several at once.
@@ -129,6 +134,10 @@ pub fn fetch_all(artifacts: &[&Artifact], cx: &Context) -> Result<(), SourceErro
             providers.insert(source, provider(source)?);
         }
     }
+    for (source, provider) in &providers {
+        let of_source = artifacts.iter().filter(|artifact| artifact.pin.source() == *source);
+        provider.expect(&of_source.map(|artifact| (*artifact).clone()).collect::<Vec<_>>());
+    }
     par::map_ordered(artifacts, cx.jobs, |artifact| providers[artifact.pin.source()].fetch(artifact, cx)).map(drop)
 }
 
@@ -136,6 +145,10 @@ pub fn fetch_all(artifacts: &[&Artifact], cx: &Context) -> Result<(), SourceErro
 pub fn provider(source: &str) -> Result<Box<dyn Provider + Sync>, SourceError> {
     match source {
         "step" => Ok(Box::new(step::StepSource)),
+        "debian" => Ok(Box::new(debian::Debian::here(debian::Distribution::Debian))),
+        "ubuntu" => Ok(Box::new(debian::Debian::here(debian::Distribution::Ubuntu))),
+        "pypi" => Ok(Box::new(pypi::Pypi::new())),
+        "wheel" => Ok(Box::new(wheel::Wheel)),
         "path" => Ok(Box::new(path::PathSource)),
         "hf" | "git" | "url" | "oci" | "nix" | "redist" => {
             Err(SourceError::new(format!("this pack does not read source `{source}` yet"))
