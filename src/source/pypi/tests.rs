@@ -157,10 +157,10 @@ fn the_lack_of_a_wheel_is_told_for_all_packages_and_nothing_is_run() {
     let error = bench.resolve("packages = [\"omega\", \"alpha-one\"]").unwrap_err();
     assert!(error.starts_with("2 packages have no wheel for Python 3.11 on x86_64 Linux with glibc 2.28"), "{error}");
     let first = error.find("alpha-one 2.0: source distribution only; the newest that fits and has a wheel is 1.0").unwrap();
-    let second = error.find("omega 3.0: source distribution only; no version that fits has one").unwrap();
+    let second = error.find("omega 3.0: source distribution only; no version that fits has a wheel").unwrap();
     assert!(first < second);
     assert!(
-        error.contains("[python] wheels = [\"wheels/alpha_one-2.0-….whl\"]") && error.contains("`alpha-one==1.0`"),
+        error.contains("[python] wheels = [\"wheels/alpha_one-2.0-….whl\"]") && error.contains("requirements: alpha-one==1.0\n"),
         "{error}"
     );
     for good in ["alpha-one==1.0", "alpha-one<2"] {
@@ -175,7 +175,9 @@ fn the_lack_of_a_wheel_is_told_for_all_packages_and_nothing_is_run() {
 #[test]
 fn a_missing_wheel_that_moves_another_package_is_told_too() {
     let bench = Bench::new();
-    bench.wheel("beta-2.0-py3-none-any.whl", &["gamma>=2"]);
+    // epsilon turns up only once gamma 2.0 can be had.
+    bench.wheel("epsilon-1.0-py3-none-any.whl", &[]);
+    bench.wheel("beta-2.0-py3-none-any.whl", &["gamma>=2", "epsilon"]);
     bench.wheel("beta-1.0-py3-none-any.whl", &[]);
     bench.wheel("gamma-1.0-py3-none-any.whl", &[]);
     bench.sdist("gamma", "2.0");
