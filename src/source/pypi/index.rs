@@ -85,7 +85,17 @@ impl Session {
             arguments.extend(["--no-python-downloads", "--emit-index-url", "--emit-find-links"].map(Into::into));
             arguments.extend(flags.iter().cloned());
             let said = uv.run(&arguments, work.path(), extra)?;
-            if said.good { Ok(said.out) } else { Err(refused("uv cannot use its settings", &said)) }
+            if said.good {
+                return Ok(said.out);
+            }
+            let failed = refused("uv cannot use its settings", &said);
+            // uv resolves for any Python with the help of any Python 3, whose version does not matter.
+            let bare = said.err.contains("No interpreter found");
+            Err(if bare {
+                failed.help("install Python 3 (on Debian: `apt-get install python3`): uv needs one to resolve")
+            } else {
+                failed
+            })
         };
         let mut extra = Extra::new();
         let mut flags = Vec::new();
