@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Session;
-use super::error::{Problem, render};
+use super::error::{Problem, take_apart};
 use crate::archive::{self, ArchiveKind};
 use crate::competition::Competition;
 use crate::digest::Digest;
@@ -68,14 +68,24 @@ pub fn inspect(path: &Path, kind: Option<Kind>, session: &Session) -> Result<Ins
     };
     let (lines, refused) = match read(path, kind, session) {
         Ok(lines) => (lines, None),
-        Err(error) => (Vec::new(), Some(render(&error).trim_start_matches("error: ").trim_end().to_owned())),
+        Err(error) => (Vec::new(), Some(one_line(&error))),
     };
     Ok(Inspected { kind: word(kind), digest, lines, refused })
 }
 
+fn one_line(error: &anyhow::Error) -> String {
+    let shown = take_apart(error);
+    let mut line = shown.error;
+    for part in shown.causes.iter().chain(&shown.help) {
+        line.push_str(": ");
+        line.push_str(part);
+    }
+    line
+}
+
 /// The answer for a person.
 pub fn text(inspected: &Inspected) -> String {
-    let mut out = format!("{}", inspected.kind);
+    let mut out = inspected.kind.clone();
     if let Some(digest) = &inspected.digest {
         out.push_str(&format!(" {digest}"));
     }

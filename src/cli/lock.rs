@@ -395,6 +395,6 @@ pub fn fetch(project: &Project, lock: &Lockfile, session: &Session) -> Result<Fe
     }
     session.progress.note(&format!("fetching {} artifacts, {}", absent.len(), bytes(size)));
     let cx = session.context(project);
-    source::fetch_all(&absent, &cx)?;
+    source::fetch_all(&absent, size, &cx)?;
     Ok(Fetched { artifacts: absent.len(), bytes: size })
 }

@@ -5,7 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the environment once")]
 
-use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -293,7 +292,7 @@ impl Session {
 
 /// Parses what was typed, runs it, prints, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(std::env::args_os().map(OsString::from)) {
+    let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and are no failure.
@@ -302,13 +301,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    let (json, color) = (cli.global.json, colored(cli.global.color));
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
             if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_broken_pipe)) {
                 return ExitCode::from(2);
             }
-            eprint!("{}", error::render(&error));
+            if json {
+                // Whoever reads JSON reads it from standard output, failures too.
+                println!("{}", serde_json::to_string_pretty(&error::take_apart(&error)).unwrap_or_default());
+            }
+            eprint!("{}", error::render(&error, color));
             ExitCode::from(2)
         }
     }
@@ -582,12 +586,11 @@ fn image_text(image: &image::Listed) -> String {
     text
 }
 
-/// Whether colours are wanted where a person looks.
-#[allow(dead_code, reason = "progress bars decide by themselves; reports will ask")]
+/// Whether colours are wanted where errors go.
 fn colored(color: Color) -> bool {
     match color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     }
 }

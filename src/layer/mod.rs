@@ -128,10 +128,10 @@ impl Layers<'_> {
     /// Makes a layer unless it is remembered. A plain one is written to `plain` (a folder for temporary
     /// files, on the file system it will stay on), and the temporary file's path is returned with it.
     pub fn make(&self, plan: &LayerPlan, plain: Option<&Path>) -> Result<(Layer, Option<PathBuf>), LayerError> {
-        if plan.form == Form::Zstd || plain.is_none() {
-            if let Some(layer) = self.remembered(plan)? {
-                return Ok((layer, None));
-            }
+        if (plan.form == Form::Zstd || plain.is_none())
+            && let Some(layer) = self.remembered(plan)?
+        {
+            return Ok((layer, None));
         }
         let (temporary, keep) = match (plan.form, plain) {
             (Form::Zstd, _) => (Some(self.store.scratch()?), false),
