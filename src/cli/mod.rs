@@ -119,7 +119,7 @@ enum Command {
         #[arg(long, conflicts_with_all = ["upgrade", "no_fetch"])]
         check: bool,
         /// Choose afresh: everything, or what is named (a package, a model, `python`, `system`)
-        #[arg(long, value_name = "NAME", num_args = 0..=1, action = clap::ArgAction::Append, require_equals = true, default_missing_value = "")]
+        #[arg(long, value_name = "NAME", num_args = 0..=1, action = clap::ArgAction::Append, default_missing_value = "")]
         upgrade: Option<Vec<String>>,
         /// Do not bring the bytes; say how many there are to come
         #[arg(long)]
@@ -394,7 +394,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fetch { project } => {
             let session = open()?;
             let project = Project::load(&project.dir)?;
-            let fetched = lock::fetch(&project, &project.need_lock()?, &session)?;
+            let lock = project.need_lock()?;
+            let fetched = lock::fetch(&project, &lock, &session)?;
+            for absent in lock::check_signatures(&lock, &session)? {
+                session.progress.warn(&format!("{absent} is in no store here, so its signature cannot be checked again"));
+            }
             out.show(&fetched, |fetched| match fetched.artifacts {
                 0 => "every byte of the lock is in the store\n".to_owned(),
                 n => format!("fetched {n} artifacts, {}\n", bytes(fetched.bytes)),
@@ -443,8 +447,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Inspect { file, kind } => {
-            let session = open()?;
-            let inspected = inspect::inspect(file, *kind, &session)?;
+            let inspected = inspect::inspect(file, *kind)?;
             let refused = inspected.refused.is_some();
             out.show(&inspected, inspect::text)?;
             Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
