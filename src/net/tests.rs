@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::server::{Answer, Server};
+use super::transfer::{Range, check_range};
 use super::*;
 use crate::digest::Digest;
 use crate::store::Store;
@@ -104,6 +105,8 @@ fn a_good_body_arrives_however_it_is_framed() {
         Answer::ok(body()).chunked(),
         Answer::ok(body()).unsized_body(),
         Answer::ok(body()).etag("\"a\""),
+        // All of it came, though the end was not said.
+        Answer::ok(body()).chunked().cut(700_000),
         Answer::ok(body()).late(Duration::from_millis(100)),
         Answer::ok(body()).slow(50_000, Duration::from_millis(60)),
     ] {
@@ -162,6 +165,24 @@ fn a_body_that_is_always_cut_gives_up_and_keeps_what_came() {
 }
 
 #[test]
+fn a_large_file_may_break_as_often_as_it_moves_on() {
+    let bytes: Vec<u8> = body().into_iter().cycle().take(10 << 20).collect();
+    let download = |answer: Answer| {
+        let bench = Bench::new([answer]);
+        let sink = bench.store.sink(Digest::of(&bytes), bytes.len() as u64).unwrap().unwrap();
+        let result = net().download(&url(&bench.server.url("/f")), sink, &Task::hidden());
+        (result, bench.server.requests().len())
+    };
+    let (result, asked) = download(Answer::ok(bytes.clone()).etag("\"a\"").cut(1_100_000));
+    result.unwrap();
+    assert_eq!(asked, 10);
+    // The bad twin begins anew each time and never gets further.
+    let (result, asked) = download(Answer::ok(bytes.clone()).cut(1_100_000));
+    assert!(matches!(result, Err(NetError::Broken { .. })));
+    assert_eq!(asked, 5);
+}
+
+#[test]
 fn a_server_that_ignores_ranges_is_read_from_the_start() {
     let bench = Bench::new([Answer::ok(body())]);
     bench.part(&body()[..400_000]);
@@ -186,6 +207,15 @@ fn a_spoiled_part_is_fetched_once_more_from_scratch() {
     bench.part(&spoiled()[..400_000]);
     bench.download().unwrap();
     assert_eq!(bench.ranges(), [range(400_000), None]);
+    // So are pieces of two files that nothing told apart.
+    let bench = Bench::new([Answer::ok(spoiled()).ranged().cut(300_000), Answer::ok(body()).ranged()]);
+    bench.download().unwrap();
+    assert_eq!(bench.ranges(), [None, range(300_000), None]);
+    // What came in one piece is not fetched again.
+    let bench = Bench::new([Answer::ok(spoiled())]);
+    bench.part(&body()[..400_000]);
+    bench.download().unwrap_err();
+    assert_eq!(bench.ranges(), [range(400_000)]);
     // The bad twin: from scratch it is wrong as well.
     let bench = Bench::new([Answer::ok(spoiled()).ranged()]);
     bench.part(&spoiled()[..400_000]);
@@ -407,15 +437,13 @@ fn a_credential_goes_to_its_origin_and_nowhere_else() {
     home.on("/away", Answer::redirect(307, &other.url("/there")));
     home.on("/round", Answer::redirect(307, &other.url("/back")));
     other.on("/there", Answer::ok("yes")).on("/back", Answer::redirect(302, &home.url("/here")));
-    let with_login = |path: &str| url(&home.url(path).replace("http://", "http://me:s%40cret@"));
+    let with_login = home.url("").replace("http://", "http://me:s%40cret@");
     let token = net().with_token(&url(&home.url("/any/path")), "hf_secret").unwrap();
 
-    let cases: [(&Net, &dyn Fn(&str) -> Url, &str); 2] =
-        [(&token, &|path| url(&home.url(path)), "Bearer hf_secret"), (&net(), &with_login, "Basic bWU6c0BjcmV0")];
-    for (net, address, expected) in cases {
+    for (net, base, expected) in [(&token, home.url(""), "Bearer hf_secret"), (&net(), with_login, "Basic bWU6c0BjcmV0")] {
         let before = home.requests().len();
         for path in ["/here", "/near", "/away", "/round"] {
-            assert_eq!(net.get(&address(path), None, 10).unwrap(), b"yes");
+            assert_eq!(net.get(&url(&format!("{base}{path}")), None, 10).unwrap(), b"yes");
         }
         let asked = home.requests().split_off(before);
         assert_eq!(asked.len(), 6);
@@ -447,7 +475,12 @@ fn a_login_in_an_index_url_serves_for_its_links_too() {
     assert_eq!(page.content_type.as_deref(), Some("text/html; charset=utf-8"));
     assert_eq!(server.hits("/simple/")[0].header("accept"), Some("text/html"));
     net.get(&page.url.join("../f.whl").unwrap(), None, 100).unwrap();
-    assert!(server.hits("/f.whl")[0].header("authorization").is_some());
+    assert_eq!(server.hits("/f.whl")[0].header("authorization"), Some("Basic bWU6c2VjcmV0"));
+    // Another login serves for its own URL and replaces nothing.
+    net.get(&url(&server.url("/f.whl").replace("http://", "http://you:other@")), None, 100).unwrap();
+    net.get(&url(&server.url("/f.whl")), None, 100).unwrap();
+    assert_ne!(server.hits("/f.whl")[1].header("authorization"), Some("Basic bWU6c2VjcmV0"));
+    assert_eq!(server.hits("/f.whl")[2].header("authorization"), Some("Basic bWU6c2VjcmV0"));
 }
 
 #[test]
@@ -461,6 +494,7 @@ fn no_secret_is_in_any_error() {
         Answer::refuse(),
         Answer::ok("long enough").lie(5000),
         Answer::ok("long enough").chunked(),
+        Answer::ok("long").lie(5),
         Answer::ok("long").header("Content-Encoding", "br"),
         Answer::ok("long").header("Content-Encoding", "gzip"),
         Answer::redirect(302, "/f?X-Amz-Signature=hush&token=hush"),
