@@ -84,7 +84,7 @@ fn parts<R: Read + Seek>(reader: &mut R) -> Result<Parts, ArchiveError> {
         }
         // Members begin at even positions; the last one's padding may be missing.
         position = at + size + size % 2;
-        if !(name.starts_with('_') && !found.is_empty()) {
+        if !name.starts_with('_') || found.is_empty() {
             found.push(Part { name, at, size });
         }
         at_most(|| Place::whole(KIND), "number of members", found.len() as u64, 16)?;

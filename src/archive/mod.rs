@@ -14,6 +14,7 @@ use crate::path::{ImagePath, PathError};
 use crate::tree::Mode;
 
 mod deb;
+mod record;
 mod tar;
 mod wheel;
 mod zip;

@@ -255,7 +255,10 @@ impl<R: Read> Reader<R> {
     /// As `fill`, but a last block that is cut short counts as padding.
     fn fill_some(&mut self, block: &mut [u8; BLOCK]) -> Result<bool, ArchiveError> {
         block.fill(0);
-        let n = self.inner.read(block).map_err(|source| ArchiveError::io(self.whole(), source))?;
+        let n = match self.inner.read(block) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            read => read.map_err(|source| ArchiveError::io(self.whole(), source))?,
+        };
         self.position += n as u64;
         at_most(|| Place::whole(self.kind), "unpacked size", self.position, self.cap)?;
         Ok(n > 0)

@@ -21,7 +21,7 @@ use crate::tree::Mode;
 pub const ONE_GO: u64 = 32 << 20;
 /// The central directory may have this many bytes at most: it is read into memory.
 const MAX_DIRECTORY: u64 = 512 << 20;
-/// Buffers above this are given back after use.
+/// A buffer above this is given back when the next member needs less.
 const KEEP_BUFFER: usize = 8 << 20;
 
 const LOCAL: u32 = 0x0403_4b50;
@@ -193,34 +193,30 @@ impl<R: Read + Seek> Zip<R> {
     fn inflated<'a>(&'a mut self, member: &Member) -> Result<Box<dyn Read + 'a>, ArchiveError> {
         let kind = self.kind;
         let place = || Place::member(kind, member.path.as_str().as_bytes());
-        for buffer in [&mut self.packed, &mut self.plain] {
-            if buffer.capacity() > KEEP_BUFFER {
-                *buffer = Vec::new();
-            }
-        }
-        let input = if member.deflated { &mut self.packed } else { &mut self.plain };
-        input.resize(member.packed as usize, 0);
+        let (packed, size) = (member.packed as usize, member.size as usize);
+        let input = if member.deflated { grown(&mut self.packed, packed) } else { grown(&mut self.plain, packed) };
         self.reader
             .seek(SeekFrom::Start(member.data_at))
             .and_then(|_| self.reader.read_exact(input))
             .map_err(|source| ArchiveError::io(place(), source))?;
         if member.deflated {
-            self.plain.resize(member.size as usize, 0);
-            let inflated = self.inflater.deflate_decompress(&self.packed, &mut self.plain).map_err(|error| match error {
+            let output = grown(&mut self.plain, size);
+            let inflated = self.inflater.deflate_decompress(&self.packed[..packed], output).map_err(|error| match error {
                 DecompressionError::BadData => ArchiveError::malformed(place(), "deflated data is broken"),
                 DecompressionError::InsufficientSpace => {
                     ArchiveError::mismatch(place(), "inflated size", member.size, "more bytes")
                 }
             })?;
-            if inflated as u64 != member.size {
+            if inflated != size {
                 return Err(ArchiveError::mismatch(place(), "inflated size", member.size, inflated));
             }
         }
-        let crc = libdeflater::crc32(&self.plain);
+        let plain = &self.plain[..size];
+        let crc = libdeflater::crc32(plain);
         if crc != member.crc {
             return Err(ArchiveError::mismatch(place(), "CRC-32", hex(member.crc), hex(crc)));
         }
-        Ok(Box::new(&self.plain[..]))
+        Ok(Box::new(plain))
     }
 
     fn streamed<'a>(&'a mut self, index: usize) -> Result<Box<dyn Read + 'a>, ArchiveError> {
@@ -232,6 +228,17 @@ impl<R: Read + Seek> Zip<R> {
             if member.deflated { Box::new(DeflateDecoder::new_with_buf(packed, vec![0; 256 << 10])) } else { Box::new(packed) };
         Ok(Box::new(Checked { inner, place, left: member.size, size: member.size, crc: Crc::new(), expected: member.crc }))
     }
+}
+
+/// The first `length` bytes of a buffer that only grows, so that it is not filled with zeros for each member;
+/// what one large member needed is given back.
+fn grown(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if buffer.len() < length || (buffer.len() > KEEP_BUFFER && length <= KEEP_BUFFER) {
+        // Gives the old one back before the new one is asked for.
+        *buffer = Vec::new();
+        buffer.resize(length, 0);
+    }
+    &mut buffer[..length]
 }
 
 fn hex(crc: u32) -> String {

@@ -167,18 +167,6 @@ fn certificate_trouble(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
     }
 }
 
-/// Takes the URL out of an error that came while a body was read.
-pub(super) fn body_error(error: io::Error) -> Box<dyn Error + Send + Sync> {
-    if !error.get_ref().is_some_and(|inner| inner.is::<reqwest::Error>()) {
-        return Box::new(error);
-    }
-    match error.into_inner().map(|inner| inner.downcast::<reqwest::Error>()) {
-        Some(Ok(inner)) => Box::new(inner.without_url()),
-        Some(Err(other)) => other,
-        None => "unknown error".into(),
-    }
-}
-
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -10,20 +10,20 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use flate2::read::MultiGzDecoder;
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, Response};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use reqwest::blocking::Client;
+use reqwest::header::CONTENT_TYPE;
 use url::Url;
 
 use crate::progress::{Progress, Task};
 use crate::store::{Sink, StoreError};
 
 mod address;
+mod body;
 mod exchange;
 mod patience;
 #[cfg(test)]
@@ -31,18 +31,16 @@ mod patience;
 mod server;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use address::shown;
 pub use patience::Patience;
 
 use address::bare;
-use exchange::{Answer, Credential, Question, body_error};
+use body::{Body, body_error, length};
+use exchange::{Credential, Question};
 use patience::{Failure, Tries};
-
-/// Bytes that go to the disk at once.
-const CHUNK: usize = 256 * 1024;
-/// A download that moved on by so much has its tries back.
-const STRIDE: u64 = 1 << 20;
+use transfer::{Transfer, wrong};
 
 /// The network, or the refusal to use it; one serves all threads.
 pub struct Net {
@@ -399,207 +397,6 @@ enum Place {
     Server,
 }
 
-/// One download under way.
-struct Transfer<'a> {
-    net: &'a Net,
-    url: &'a Url,
-    tries: Tries<'a>,
-    task: &'a Task,
-    /// ETag or date of the answer that the sink's last bytes are from.
-    validator: Option<String>,
-    /// Whether the sink's bytes are from more than one answer.
-    pieced: bool,
-    /// The most that the sink ever held; progress never goes back.
-    furthest: u64,
-}
-
-impl Transfer<'_> {
-    /// Asks until the sink is full.
-    fn fill(&mut self, sink: &mut Sink<'_>) -> Result<(), NetError> {
-        while sink.offset() < sink.size() {
-            let before = self.furthest;
-            let failure = match self.piece(sink) {
-                Ok(()) if sink.offset() == sink.size() => return Ok(()),
-                // The body ended in good order, and early.
-                Ok(()) => Failure::passing(wrong(self.url, length_error(sink, sink.offset()))),
-                Err(failure) => failure,
-            };
-            if self.furthest >= before + STRIDE {
-                self.tries.reset();
-            }
-            self.tries.again(failure)?;
-        }
-        Ok(())
-    }
-
-    /// Asks once for what is missing and takes what comes.
-    fn piece(&mut self, sink: &mut Sink<'_>) -> Result<(), Failure> {
-        let from = sink.offset();
-        let question = Question { from, validator: self.validator.as_deref(), ..Question::default() };
-        let answer = self.net.ask(self.url, &question)?;
-        let size = match answer.status {
-            200 => sink.size(),
-            206 | 416 if from > 0 => {
-                match check_range(answer.header(CONTENT_RANGE), answer.status, from, sink.size()) {
-                    Range::Fits => sink.size() - from,
-                    Range::OtherSize(found) => return Err(wrong(&answer.url, length_error(sink, found)).into()),
-                    Range::Unusable => {
-                        // Without an offset the next try asks for no range.
-                        sink.restart()?;
-                        let found = answer.header(CONTENT_RANGE).unwrap_or("no Content-Range").to_owned();
-                        let error = NetError::Range { url: shown(&answer.url), expected: from, found };
-                        return Err(Failure::passing(error));
-                    }
-                }
-            }
-            _ => return Err(answer.failure()),
-        };
-        let body = Body::of(&answer, Some(size))?;
-        if let (Body::Plain, Some(length)) = (&body, length(&answer))
-            && (length > size || (length < size && answer.status == 200))
-        {
-            return Err(wrong(&answer.url, length_error(sink, sink.size() - size + length)).into());
-        }
-        if answer.status == 200 {
-            sink.restart()?;
-        }
-        self.pieced = answer.status == 206;
-        self.validator = match body {
-            Body::Plain => validator(&answer).or_else(|| self.validator.take().filter(|_| self.pieced)),
-            Body::Gzip => None,
-        };
-        let url = answer.url.clone();
-        self.pour(&mut body.reader(answer.response), sink, &url)
-    }
-
-    /// Moves bytes until the reader ends. What came before an error is kept.
-    fn pour(&mut self, reader: &mut dyn Read, sink: &mut Sink<'_>, url: &Url) -> Result<(), Failure> {
-        let mut buffer = vec![0; CHUNK.min(usize::try_from(sink.size()).unwrap_or(CHUNK).saturating_add(1))];
-        loop {
-            let (n, error) = fill_buffer(reader, &mut buffer);
-            sink.write(&buffer[..n]).map_err(|error| wrong(url, error))?;
-            if sink.offset() > self.furthest {
-                self.task.add(sink.offset() - self.furthest);
-                self.furthest = sink.offset();
-            }
-            match error {
-                // Everything is here; how the connection ended does not matter.
-                Some(_) if sink.offset() == sink.size() => return Ok(()),
-                Some(error) => {
-                    let source = body_error(error);
-                    return Err(Failure::passing(NetError::Broken { url: shown(url), source }));
-                }
-                None if n == 0 => return Ok(()),
-                None => {}
-            }
-        }
-    }
-
-    /// A file of this machine; a part that is there already is not copied again.
-    fn copy(&mut self, path: &std::path::Path, sink: &mut Sink<'_>) -> Result<(), NetError> {
-        let (mut file, found) = open(path)?;
-        if found != sink.size() {
-            return Err(wrong(self.url, length_error(sink, found)));
-        }
-        file.seek(SeekFrom::Start(sink.offset())).map_err(|source| NetError::File { path: path.to_owned(), source })?;
-        self.pour(&mut file, sink, self.url).map_err(|failure| failure.error)
-    }
-}
-
-/// How a body is to be read.
-enum Body {
-    Plain,
-    Gzip,
-}
-
-impl Body {
-    /// `identity` was asked for, yet some servers compress regardless, and others call the compression that
-    /// is part of the file itself (`.tar.gz`) an encoding of the transfer. The length tells the two apart, or
-    /// else the name.
-    fn of(answer: &Answer, expected: Option<u64>) -> Result<Self, NetError> {
-        let encoding = answer.header(CONTENT_ENCODING).unwrap_or("identity").trim().to_ascii_lowercase();
-        let is_file = match (length(answer), expected) {
-            (Some(length), Some(expected)) => length == expected,
-            _ => [".gz", ".tgz"].iter().any(|end| answer.url.path().ends_with(end)),
-        };
-        match encoding.as_str() {
-            "" | "identity" => Ok(Self::Plain),
-            "gzip" | "x-gzip" if is_file => Ok(Self::Plain),
-            // A part of a compressed stream cannot be read.
-            "gzip" | "x-gzip" if answer.status == 200 => Ok(Self::Gzip),
-            _ if is_file && expected.is_some() => Ok(Self::Plain),
-            _ => Err(NetError::Encoding { url: shown(&answer.url), encoding }),
-        }
-    }
-
-    fn reader(&self, response: Response) -> Box<dyn Read> {
-        match self {
-            Self::Plain => Box::new(response),
-            Self::Gzip => Box::new(MultiGzDecoder::new(response)),
-        }
-    }
-}
-
-/// What the server says about the length of what it sends.
-fn length(answer: &Answer) -> Option<u64> {
-    answer.header(CONTENT_LENGTH)?.trim().parse().ok()
-}
-
-/// What holds a later piece to this answer: a strong ETag, else a date.
-fn validator(answer: &Answer) -> Option<String> {
-    let strong = answer.header(ETAG).filter(|tag| tag.starts_with('"'));
-    strong.or_else(|| answer.header(LAST_MODIFIED)).map(str::to_owned)
-}
-
-#[derive(PartialEq, Eq, Debug)]
-enum Range {
-    Fits,
-    /// The server's file has another size.
-    OtherSize(u64),
-    /// Not what was asked for; begin again without a range.
-    Unusable,
-}
-
-/// Holds `bytes 5-9/10` to what was asked for.
-fn check_range(header: Option<&str>, status: u16, from: u64, size: u64) -> Range {
-    let Some((range, total)) = header.and_then(|text| text.trim().strip_prefix("bytes ")?.split_once('/')) else {
-        return Range::Unusable;
-    };
-    if let Ok(total) = total.trim().parse()
-        && total != size
-    {
-        return Range::OtherSize(total);
-    }
-    let Some((first, last)) = range.trim().split_once('-') else { return Range::Unusable };
-    match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) if status == 206 && first == from && last >= first && last < size => Range::Fits,
-        _ => Range::Unusable,
-    }
-}
-
-fn length_error(sink: &Sink<'_>, found: u64) -> StoreError {
-    StoreError::Length { expected: sink.size(), found }
-}
-
-/// Says whose bytes were refused; what the disk said stays as it is.
-fn wrong(url: &Url, source: StoreError) -> NetError {
-    match source {
-        StoreError::Mismatch { .. } | StoreError::Length { .. } => NetError::Wrong { url: shown(url), source },
-        other => NetError::Store(other),
-    }
-}
-
-/// Opens a regular file and says its size.
-fn open(path: &std::path::Path) -> Result<(File, u64), NetError> {
-    let fail = |source| NetError::File { path: path.to_owned(), source };
-    // Looked at before it is opened: opening a pipe would wait for its writer.
-    let meta = std::fs::metadata(path).map_err(fail)?;
-    if !meta.is_file() {
-        return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
-    Ok((File::open(path).map_err(fail)?, meta.len()))
-}
-
 /// Reads to the end; `None`: more than `cap` bytes.
 fn read_capped(reader: impl Read, cap: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
@@ -607,17 +404,13 @@ fn read_capped(reader: impl Read, cap: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= cap).then_some(bytes))
 }
 
-/// Reads until the buffer is full, the reader ends, or fails; the network hands out small pieces and the
-/// disk wants large ones.
-fn fill_buffer(reader: &mut dyn Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
-    let mut n = 0;
-    while n < buffer.len() {
-        match reader.read(&mut buffer[n..]) {
-            Ok(0) => break,
-            Ok(more) => n += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (n, Some(error)),
-        }
+/// Opens a regular file and says its size.
+fn open(path: &Path) -> Result<(File, u64), NetError> {
+    let fail = |source| NetError::File { path: path.to_owned(), source };
+    // Looked at before it is opened: opening a pipe would wait for its writer.
+    let meta = std::fs::metadata(path).map_err(fail)?;
+    if !meta.is_file() {
+        return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
     }
-    (n, None)
+    Ok((File::open(path).map_err(fail)?, meta.len()))
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::server::{Answer, Server};
+use super::transfer::{Range, check_range};
 use super::*;
 use crate::digest::Digest;
 use crate::store::Store;
@@ -104,6 +105,8 @@ fn a_good_body_arrives_however_it_is_framed() {
         Answer::ok(body()).chunked(),
         Answer::ok(body()).unsized_body(),
         Answer::ok(body()).etag("\"a\""),
+        // All of it came, though the end was not said.
+        Answer::ok(body()).chunked().cut(700_000),
         Answer::ok(body()).late(Duration::from_millis(100)),
         Answer::ok(body()).slow(50_000, Duration::from_millis(60)),
     ] {
@@ -204,6 +207,15 @@ fn a_spoiled_part_is_fetched_once_more_from_scratch() {
     bench.part(&spoiled()[..400_000]);
     bench.download().unwrap();
     assert_eq!(bench.ranges(), [range(400_000), None]);
+    // So are pieces of two files that nothing told apart.
+    let bench = Bench::new([Answer::ok(spoiled()).ranged().cut(300_000), Answer::ok(body()).ranged()]);
+    bench.download().unwrap();
+    assert_eq!(bench.ranges(), [None, range(300_000), None]);
+    // What came in one piece is not fetched again.
+    let bench = Bench::new([Answer::ok(spoiled())]);
+    bench.part(&body()[..400_000]);
+    bench.download().unwrap_err();
+    assert_eq!(bench.ranges(), [range(400_000)]);
     // The bad twin: from scratch it is wrong as well.
     let bench = Bench::new([Answer::ok(spoiled()).ranged()]);
     bench.part(&spoiled()[..400_000]);
@@ -482,6 +494,7 @@ fn no_secret_is_in_any_error() {
         Answer::refuse(),
         Answer::ok("long enough").lie(5000),
         Answer::ok("long enough").chunked(),
+        Answer::ok("long").lie(5),
         Answer::ok("long").header("Content-Encoding", "br"),
         Answer::ok("long").header("Content-Encoding", "gzip"),
         Answer::redirect(302, "/f?X-Amz-Signature=hush&token=hush"),
