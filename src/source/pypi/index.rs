@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use url::Url;
 
-use super::simple::{Listed, listed, parse_simple};
+use super::simple::{Listed, Upload, listed, parse_simple};
 use super::tags::normalise;
 use crate::artifact::Name;
 use crate::net::NetError;
@@ -235,7 +235,10 @@ impl Session {
             return Ok(files);
         }
         let page = cx.net.get(link, Some(ACCEPT), PAGE_CAP)?;
-        parse_simple(package, &page).map_err(|error| SourceError::new("cannot read a page of links").because(error))
+        let mut files =
+            parse_simple(package, &page).map_err(|error| SourceError::new("cannot read a page of links").because(error))?;
+        files.iter_mut().for_each(|file| file.upload = Upload::Link);
+        Ok(files)
     }
 }
 

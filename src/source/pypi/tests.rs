@@ -1,12 +1,16 @@
 //! The real uv against an index in a folder: no network but for bringing uv itself, which pip does as for a
 //! user.
 
+#![allow(clippy::disallowed_methods, reason = "effects: builds an index in a folder")]
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::tags::normalise;
 use super::*;
+use crate::artifact::Basis;
 use crate::manifest::Manifest;
 use crate::net::Net;
 use crate::progress::Progress;
