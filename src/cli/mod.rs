@@ -133,9 +133,10 @@ enum Command {
     /// Copy the lock's bytes into a folder that serves as a store: `--store DIR --offline`
     Vendor {
         /// The folder
-        dir: PathBuf,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
         #[command(flatten)]
-        project: ProjectDir,
+        project: ProjectFlag,
     },
     /// Take in a step's output that was made elsewhere; it counts as claimed until a replay confirms it
     Adopt {
@@ -405,13 +406,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Vendor { dir, project } => {
+        Command::Vendor { folder, project } => {
             let session = open()?;
             let project = Project::load(&project.dir)?;
-            let vendored = store::vendor(&project, dir, &session)?;
+            let vendored = store::vendor(&project, folder, &session)?;
             out.show(&vendored, |vendored| {
                 let amount = store::amount(vendored.blobs as u64, vendored.bytes);
-                let dir = dir.display();
+                let dir = folder.display();
                 format!("{amount} are in {dir}\nuse it with `pack build --store {dir} --offline --locked`\n")
             })?;
             Ok(ExitCode::SUCCESS)
@@ -595,5 +596,15 @@ fn colored(color: Color) -> bool {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }
