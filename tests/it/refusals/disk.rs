@@ -1,0 +1,4 @@
+//! Rows.
+
+use super::Row;
+pub const ROWS: &[Row] = &[];
