@@ -282,8 +282,10 @@ impl Index {
         let package = file.split('-').next().unwrap().replace('_', "-");
         let digest = pack::digest::Digest::of(bytes).hex();
         let page = format!("<!DOCTYPE html>\n<a href=\"/files/{file}#sha256={digest}\">{file}</a>\n");
-        self.server.on(&format!("/simple/{package}/"), Answer::ok(page).header("Content-Type", "text/html"));
-        self.server.on(&format!("/files/{file}"), Answer::ok(bytes).etag("\"1\""));
+        let path = format!("/simple/{package}/");
+        self.server.forget(&path);
+        self.server.on(&path, Answer::ok(page).header("Content-Type", "text/html"));
+        self.instead(file, Answer::ok(bytes).etag("\"1\""));
     }
 
     /// Answers otherwise for a wheel's bytes from now on.
