@@ -292,6 +292,8 @@ impl Exclusions {
         // An OCI layout, whatever its name, is something `build` wrote.
         self.paths.iter().any(|path| path == relative)
             || relative.file_name().is_some_and(|name| name == ".git")
+            // A lock that is being written, or was when its process was killed.
+            || relative.to_str().is_some_and(|name| name.starts_with(".pack.lock.tmp-"))
             || full.join("oci-layout").is_file()
     }
 }

@@ -299,16 +299,26 @@ impl Index {
 /// The file that [`Bench::indexed`] offers.
 pub const MODEL: &str = "demo_model-1.0-py3-none-any.whl";
 
-/// Its bytes: a model of 40 kB that does not compress.
+/// Its bytes: a model of 40 kB.
 pub fn model_wheel() -> Vec<u8> {
-    let mut state = 1u32;
-    let noise: Vec<u8> = (0..40_000)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect();
-    wheel("demo_model", "1.0", &[("demo_model/__init__.py", b""), ("demo_model/weights.bin", &noise)])
+    wheel_of_noise(40_000)
+}
+
+/// A wheel as in [`model_wheel`], as large as is wanted.
+pub fn wheel_of_noise(bytes: usize) -> Vec<u8> {
+    wheel("demo_model", "1.0", &[("demo_model/__init__.py", b""), ("demo_model/weights.bin", &noise(bytes))])
+}
+
+/// Bytes that do not compress, the same each time.
+pub fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
 }
 
 /// A sound pure wheel that needs nothing.
