@@ -93,7 +93,7 @@ fn unknown_template() {
     let bench = Bench::tiny();
     bench.run("init new --template smollm2-lora").good();
     says(&bench.run("init other --template smollm2-lara"), 2, "error: there is no template `smollm2-lara`\nhelp: did you mean `smollm2-lora`?");
-    says(&bench.run("init new"), 2, "TODO");
+    says(&bench.run("init new"), 2, "error: `new/.packignore` is there already, and nothing was written\nhelp: name an empty folder: `pack init DIR`");
 }
 
 fn unknown_upgrade() {
