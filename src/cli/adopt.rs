@@ -12,7 +12,7 @@ use super::build::{current_lock, runtime};
 use super::error::Problem;
 use super::project::Project;
 use super::{Session, lock};
-use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
+use crate::artifact::{Artifact, Basis, Name, Pin, Role, StepPin};
 use crate::source::path::read_folder;
 use crate::step;
 use crate::text::nearest;
@@ -51,8 +51,10 @@ pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Sessio
         bail!(Problem::new(format!("`{name}` is a log or state, which no image and no step takes in")));
     };
     let (mut lock, _) = current_lock(project, session)?;
-    // The key covers the runtime, so its packages must be there.
-    lock::fetch(project, &lock, session)?;
+    // The key covers the runtime, so its packages must be there; of other outputs nothing is needed.
+    let mut packages = lock.clone();
+    packages.artifacts.retain(|artifact| matches!(artifact.role, Role::System | Role::Python));
+    lock::fetch(project, &packages, session)?;
     let key = step::key(&step_name, &step, &project.manifest, &lock, &runtime(&lock, session)?)?;
     let tree = read_folder(&session.context(project), folder, &format!("{role} {name}"))?;
     let artifact = Artifact {

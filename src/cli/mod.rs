@@ -134,7 +134,8 @@ enum Command {
     /// Copy the lock's bytes into a folder that serves as a store: `--store DIR --offline`
     Vendor {
         /// The folder
-        dir: PathBuf,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
         #[command(flatten)]
         project: ProjectDir,
     },
@@ -397,13 +398,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Vendor { dir, project } => {
+        Command::Vendor { folder, project } => {
             let session = open()?;
             let project = Project::load(&project.dir)?;
-            let vendored = store::vendor(&project, dir, &session)?;
+            let vendored = store::vendor(&project, folder, &session)?;
             out.show(&vendored, |vendored| {
                 let amount = store::amount(vendored.blobs as u64, vendored.bytes);
-                let dir = dir.display();
+                let dir = folder.display();
                 format!("{amount} are in {dir}\nuse it with `pack build --store {dir} --offline --locked`\n")
             })?;
             Ok(ExitCode::SUCCESS)

@@ -15,4 +15,5 @@ mod archives;
 mod server;
 
 mod refusals;
+mod reproducible;
 mod support;

@@ -75,6 +75,7 @@ pub struct Bench {
     dir: TempDir,
     env: BTreeMap<OsString, OsString>,
     wrapper: Vec<OsString>,
+    program: PathBuf,
     project: PathBuf,
     store: PathBuf,
     index: Option<Index>,
@@ -116,7 +117,7 @@ impl Bench {
         let mut env = BTreeMap::new();
         env.insert("PATH".into(), std::env::var_os("PATH").unwrap_or_default());
         env.insert("HOME".into(), dir.path().join("home").into_os_string());
-        let bench = Self { dir, env, wrapper: Vec::new(), project, store, index: None };
+        let bench = Self { dir, env, wrapper: Vec::new(), program: PACK.into(), project, store, index: None };
         bench.write_all(files);
         bench
     }
@@ -156,6 +157,11 @@ impl Bench {
         self.wrapper = words.into_iter().map(Into::into).collect();
     }
 
+    /// Another copy of `pack` from now on.
+    pub fn use_program(&mut self, program: impl Into<PathBuf>) {
+        self.program = program.into();
+    }
+
     /// Writes the files of a text.
     pub fn write_all(&self, files: &str) {
         for (path, text) in parse_files(files) {
@@ -185,7 +191,7 @@ impl Bench {
 
     /// `pack` with these arguments, ready to run.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut words = self.wrapper.iter().cloned().chain([PACK.into()]);
+        let mut words = self.wrapper.iter().cloned().chain([self.program.clone().into_os_string()]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(arguments).arg("--store").arg(&self.store);
         command.current_dir(&self.project).env_clear().envs(&self.env).stdin(Stdio::null());
@@ -350,18 +356,24 @@ pub fn wheel_from(name: &str, version: &str, mut members: Vec<ZipMember>, record
     TestZip::of(&members).bytes()
 }
 
-/// PATH with a uv in front that `pack` takes: brought in once for all tests, as for a user, with the user's own
-/// settings of pip.
-fn path_with_uv() -> OsString {
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+/// A uv that `pack` takes: brought in once for all tests, as for a user, with the user's own settings of pip.
+/// None where the one on PATH serves.
+pub fn uv() -> Option<PathBuf> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
         let store = Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools")).unwrap();
         Uv::find(&store, false, &Progress::silent()).unwrap();
         let tools = fs::read_dir(store.root().join("tools")).ok()?;
-        tools.flatten().map(|entry| entry.path()).find(|folder| folder.join("uv").is_file())
-    });
+        tools.flatten().map(|entry| entry.path().join("uv")).find(|program| program.is_file())
+    };
+    PROGRAM.get_or_init(find).clone()
+}
+
+/// PATH with that uv in front.
+fn path_with_uv() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths(folder.iter().cloned().chain(std::env::split_paths(&path))).unwrap()
+    let folder = uv().and_then(|program| program.parent().map(Path::to_owned));
+    std::env::join_paths(folder.into_iter().chain(std::env::split_paths(&path))).unwrap()
 }
 
 /// `.tmp-4711-0` as `.tmp-N-0`.
