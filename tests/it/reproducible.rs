@@ -231,8 +231,10 @@ fn vendored() {
         two.write(file, one.read(file));
     }
     let lock = one.read("pack.lock");
+    let moved = two.dir().join("vendor");
+    fs::rename(&folder, &moved).unwrap();
     drop(one);
-    two.use_store(folder);
+    two.use_store(moved);
     two.set("UV_DEFAULT_INDEX", "http://127.0.0.1:9/");
     same(&plain, &built(&two, "--offline --locked"), "a vendor folder");
     assert_eq!(two.read("pack.lock"), lock);
