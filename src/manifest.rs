@@ -58,7 +58,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Submission {
-    /// Its name; the image is tagged with it.
+    /// Its name; the image's title.
     pub name: Name,
     /// A built-in competition's name, or the path of a competition file beside the manifest.
     pub competition: String,
@@ -320,6 +320,13 @@ impl Manifest {
         let mut manifest: Manifest = parse_toml("pack.toml", text)?;
         manifest.judge(text)?;
         manifest.raw = parse_toml("pack.toml", text)?;
+        if let Some(number) = manifest.raw.values().find_map(inexact) {
+            // The meaning is JSON, whose numbers are doubles: beyond this two of them would be one.
+            let at = text.find(&number.to_string()).unwrap_or(0);
+            let (line, column) = crate::text::position(text, at);
+            let message = format!("{number} is beyond 9007199254740991, the largest number that is safe in JSON");
+            return Err(Diagnostic { file: "pack.toml".into(), line, column, message, help: None });
+        }
         Ok(manifest)
     }
 
@@ -496,6 +503,16 @@ impl Manifest {
     }
 }
 
+/// An integer in a value that a double does not hold exactly.
+fn inexact(value: &toml::Value) -> Option<i64> {
+    match value {
+        toml::Value::Integer(number) => (number.unsigned_abs() >= 1 << 53).then_some(*number),
+        toml::Value::Array(values) => values.iter().find_map(inexact),
+        toml::Value::Table(table) => table.values().find_map(inexact),
+        _ => None,
+    }
+}
+
 /// Whether a text can name an environment variable; it is written into a shell script.
 fn is_variable(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -577,6 +594,7 @@ weights = ["adapter"]
             ("inputs = [\"raw\"]", "inputs = [\"adapter\"]", "the steps' inputs and outputs form a cycle"),
             ("weights = [\"adapter\"]", "weights = [\"base\"]", "[serve] weights names `base`, which is not a weights here"),
             ("name = \"x\"", "name = \"../x\"", "expected a name of 1 to 100 letters"),
+            ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nseed = 9007199254740993", "pack.toml:13:8: 9007199254740993 is beyond"),
         ] {
             assert!(GOOD.contains(from), "{from}");
             let error = Manifest::parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();

@@ -31,8 +31,8 @@ pub const LARGE: u64 = 16 << 20;
 const OWN_LAYER_WHEEL: u64 = 32 << 20;
 /// Wheels with a layer of their own, at most; the largest ones.
 const MOST_WHEEL_LAYERS: usize = 16;
-/// Large files with a layer of their own, at most; the largest ones. With the above and the seven grouped
-/// layers an image stays below 64 layers.
+/// Large files with a layer of their own, at most; the largest ones. With the above and the eight grouped
+/// layers an image stays at 64 layers at most.
 const MOST_FILE_LAYERS: usize = 39;
 
 /// Which of a submission's images.
@@ -324,6 +324,7 @@ fn python(lock: &Lockfile) -> Vec<LayerPlan> {
 fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
     let mut large: BTreeMap<Digest, u64> = BTreeMap::new();
     let mut links: Vec<Entry> = Vec::new();
+    let mut programs: Vec<Entry> = Vec::new();
     for artifact in artifacts {
         let Some(tree) = &artifact.files else { continue };
         let root = match artifact.role {
@@ -334,7 +335,10 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
         links.push(Entry::Dir { path: path(&root), mode: 0o755 });
         for file in tree.files() {
             let Ok(place) = path(&root).join(&file.path) else { continue };
-            if file.size >= LARGE {
+            if file.size >= LARGE && file.mode == Mode::Executable {
+                // A blob's layer is a function of content alone and has one mode, so programs stand in their place.
+                programs.push(Entry::File { path: place, mode: file.mode, digest: file.digest, size: file.size });
+            } else if file.size >= LARGE {
                 large.insert(file.digest, file.size);
                 let up = "../".repeat(place.as_str().matches('/').count());
                 links.push(Entry::Link { path: place, target: format!("{up}models/.blobs/{}", file.digest.hex()) });
@@ -364,6 +368,10 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
     if !rest.is_empty() {
         rest.sort();
         layers.push(LayerPlan { name: "blobs".into(), form: Form::Plain, entries: rest.iter().map(blob).collect() });
+    }
+    if !programs.is_empty() {
+        programs.sort_by(|a, b| entry_path(a).cmp(&entry_path(b)));
+        layers.push(LayerPlan { name: "programs".into(), form: Form::Plain, entries: programs });
     }
     if !links.is_empty() {
         links.sort_by(|a, b| entry_path(a).cmp(&entry_path(b)));

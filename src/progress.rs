@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns stderr")]
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -24,12 +25,14 @@ pub enum Verbosity {
 pub struct Progress {
     bars: Option<MultiProgress>,
     verbosity: Verbosity,
+    total: Option<Arc<Task>>,
 }
 
 /// One piece of work that is under way; ends when dropped.
 pub struct Task {
     bar: Option<ProgressBar>,
     plain: Option<Plain>,
+    total: Option<Arc<Task>>,
 }
 
 struct Plain {
@@ -47,16 +50,23 @@ impl Progress {
     pub fn new(verbosity: Verbosity) -> Self {
         let bars = (verbosity == Verbosity::Normal && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
-        Self { bars, verbosity }
+        Self { bars, verbosity, total: None }
     }
 
     /// A printer that says nothing, for tests and library use.
     pub fn silent() -> Self {
-        Self { bars: None, verbosity: Verbosity::Quiet }
+        Self { bars: None, verbosity: Verbosity::Quiet, total: None }
+    }
+
+    /// A printer whose tasks add up to one more, shown above them: `name`, of `total` bytes in all.
+    pub fn totalled(&self, name: &str, total: u64) -> Self {
+        Self { total: Some(Arc::new(self.task(name, total))), ..self.clone() }
     }
 
     /// Begins a piece of work of `total` bytes (0: not known).
     pub fn task(&self, name: &str, total: u64) -> Task {
+        // With a total, plain lines are the total's; one line a file and five seconds would be noise.
+        let parent = self.total.clone();
         if let Some(bars) = &self.bars {
             let style = if total > 0 {
                 "{prefix:<36!} {bar:24} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4}"
@@ -66,16 +76,16 @@ impl Progress {
             let bar = bars.add(ProgressBar::new(total));
             bar.set_style(ProgressStyle::with_template(style).expect("the template is a constant"));
             bar.set_prefix(name.to_owned());
-            return Task { bar: Some(bar), plain: None };
+            return Task { bar: Some(bar), plain: None, total: parent };
         }
-        let plain = (self.verbosity == Verbosity::Normal).then(|| Plain {
+        let plain = (self.verbosity == Verbosity::Normal && parent.is_none()).then(|| Plain {
             name: name.to_owned(),
             total,
             done: 0.into(),
             began: Instant::now(),
             last: Instant::now().into(),
         });
-        Task { bar: None, plain }
+        Task { bar: None, plain, total: parent }
     }
 
     /// One line for the person, e.g. what was reused.
@@ -101,11 +111,14 @@ impl Progress {
 impl Task {
     /// A task that is not shown.
     pub fn hidden() -> Self {
-        Self { bar: None, plain: None }
+        Self { bar: None, plain: None, total: None }
     }
 
     /// `n` more bytes are done.
     pub fn add(&self, n: u64) {
+        if let Some(total) = &self.total {
+            total.add(n);
+        }
         if let Some(bar) = &self.bar {
             bar.inc(n);
         }

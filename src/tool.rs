@@ -21,8 +21,8 @@ use crate::store::{Store, StoreError};
 
 /// The uv that is brought in where there is none.
 const UV_VERSION: &str = "0.13.9";
-/// The oldest uv on PATH that is taken: its `pip compile` reads old pins from, and writes, pylock.toml.
-const UV_OLDEST: [u32; 3] = [0, 8, 0];
+/// The oldest uv on PATH that is taken: the answers of 0.8.0 leave out hashes of files in folders of links.
+const UV_OLDEST: [u32; 3] = [0, 13, 0];
 
 /// A wheel of the pinned uv, for one machine.
 struct UvWheel {
@@ -454,8 +454,8 @@ mod tests {
     #[test]
     fn versions_of_uv() {
         assert_eq!(parse_uv_version("uv 0.13.9 (x86_64-unknown-linux-gnu)\n"), Some([0, 13, 9]));
-        assert_eq!(parse_uv_version("uv 0.8.0\n"), Some(UV_OLDEST));
-        assert!(parse_uv_version("uv 0.7.22\n").unwrap() < UV_OLDEST);
+        assert_eq!(parse_uv_version("uv 0.13.0\n"), Some(UV_OLDEST));
+        assert!(parse_uv_version("uv 0.12.9\n").unwrap() < UV_OLDEST);
         for bad in ["", "uv", "uv x", "uvx 1.2.3", "uv 1.2", "uv 1.2.3.4"] {
             assert_eq!(parse_uv_version(bad), None, "{bad}");
         }

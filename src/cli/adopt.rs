@@ -13,6 +13,7 @@ use super::error::Problem;
 use super::project::Project;
 use super::{Session, lock};
 use crate::artifact::{Artifact, Basis, Name, Pin, Role, StepPin};
+use crate::lockfile::Lockfile;
 use crate::source::path::read_folder;
 use crate::step;
 use crate::text::nearest;
@@ -51,10 +52,17 @@ pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Sessio
         bail!(Problem::new(format!("`{name}` is a log or state, which no image and no step takes in")));
     };
     let (mut lock, _) = current_lock(project, session)?;
-    // The key covers the runtime, so its packages must be there; of other outputs nothing is needed.
-    let mut packages = lock.clone();
-    packages.artifacts.retain(|artifact| matches!(artifact.role, Role::System | Role::Python));
-    lock::fetch(project, &packages, session)?;
+    // The key covers the runtime, so its packages must be there; models and data count by their digests.
+    let needed = Lockfile {
+        artifacts: lock
+            .artifacts
+            .iter()
+            .filter(|artifact| matches!(artifact.role, Role::System | Role::Python))
+            .cloned()
+            .collect(),
+        ..lock.clone()
+    };
+    lock::fetch(project, &needed, session)?;
     let key = step::key(&step_name, &step, &project.manifest, &lock, &runtime(&lock, session)?)?;
     let tree = read_folder(&session.context(project), folder, &format!("{role} {name}"))?;
     let artifact = Artifact {

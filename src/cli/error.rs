@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::net::NetError;
@@ -40,12 +42,22 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// The error as lines: `error:`, `caused by:`, `help:`.
-pub fn render(error: &anyhow::Error) -> String {
-    let mut out = String::new();
+/// An error taken apart for whoever shows it.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    /// What could not be done.
+    pub error: String,
+    /// What lies beneath, the nearest first.
+    pub causes: Vec<String>,
+    /// What to type or change next.
+    pub help: Option<String>,
+}
+
+/// Takes an error apart: each thing once, and the first help that any of them has.
+pub fn take_apart(error: &anyhow::Error) -> Shown {
+    let mut lines: Vec<String> = Vec::new();
     let mut help = None;
-    let mut last = String::new();
-    for (depth, cause) in error.chain().enumerate() {
+    for cause in error.chain() {
         let text = match cause.downcast_ref::<Diagnostic>() {
             Some(diagnostic) => format!("{}:{}:{}: {}", diagnostic.file, diagnostic.line, diagnostic.column, diagnostic.message),
             None => cause.to_string(),
@@ -54,15 +66,24 @@ pub fn render(error: &anyhow::Error) -> String {
             help = help_of(cause);
         }
         // A transparent error says what its source says.
-        if text == last {
-            continue;
+        if lines.last() != Some(&text) {
+            lines.push(text);
         }
-        let label = if depth == 0 { "error" } else { "caused by" };
-        out.push_str(&format!("{label}: {text}\n"));
-        last = text;
     }
-    if let Some(help) = help {
-        out.push_str(&format!("help: {help}\n"));
+    let mut lines = lines.into_iter();
+    Shown { error: lines.next().unwrap_or_default(), causes: lines.collect(), help }
+}
+
+/// The error as lines: `error:`, `caused by:`, `help:`; the labels in colour where that is wanted.
+pub fn render(error: &anyhow::Error, color: bool) -> String {
+    let label = |text: &str, code: &str| if color { format!("\x1b[{code}m{text}:\x1b[0m") } else { format!("{text}:") };
+    let shown = take_apart(error);
+    let mut out = format!("{} {}\n", label("error", "1;31"), shown.error);
+    for cause in &shown.causes {
+        out.push_str(&format!("{} {cause}\n", label("caused by", "1")));
+    }
+    if let Some(help) = &shown.help {
+        out.push_str(&format!("{} {help}\n", label("help", "1;36")));
     }
     out
 }

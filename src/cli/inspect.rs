@@ -12,13 +12,16 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::Session;
-use super::error::{Problem, render};
+use super::error::{Problem, take_apart};
 use crate::archive::{self, ArchiveKind};
 use crate::competition::Competition;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::Manifest;
+use crate::source::debian;
+use crate::source::pypi::pylock::{is_pylock, parse_pylock};
+use crate::source::pypi::requirements::parse_requirements;
+use crate::source::pypi::tags::Target;
 use crate::tree::TreeFile;
 
 /// The kinds of file that `pack` reads.
@@ -32,6 +35,10 @@ pub enum Kind {
     Manifest,
     Lock,
     Competition,
+    Requirements,
+    Pylock,
+    Inrelease,
+    Packages,
     Listing,
     Layout,
 }
@@ -50,7 +57,7 @@ pub struct Inspected {
 }
 
 /// Reads a file as a kind, or as the kind that its name says.
-pub fn inspect(path: &Path, kind: Option<Kind>, session: &Session) -> Result<Inspected> {
+pub fn inspect(path: &Path, kind: Option<Kind>) -> Result<Inspected> {
     let meta = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let Some(kind) = kind.or_else(|| guess(path, meta.is_dir())) else {
         let kinds: Vec<String> = Kind::value_variants().iter().map(|kind| word(*kind)).collect();
@@ -66,16 +73,26 @@ pub fn inspect(path: &Path, kind: Option<Kind>, session: &Session) -> Result<Ins
     } else {
         None
     };
-    let (lines, refused) = match read(path, kind, session) {
+    let (lines, refused) = match read(path, kind) {
         Ok(lines) => (lines, None),
-        Err(error) => (Vec::new(), Some(render(&error).trim_start_matches("error: ").trim_end().to_owned())),
+        Err(error) => (Vec::new(), Some(one_line(&error))),
     };
     Ok(Inspected { kind: word(kind), digest, lines, refused })
 }
 
+fn one_line(error: &anyhow::Error) -> String {
+    let shown = take_apart(error);
+    let mut line = shown.error;
+    for part in shown.causes.iter().chain(&shown.help) {
+        line.push_str(": ");
+        line.push_str(part);
+    }
+    line
+}
+
 /// The answer for a person.
 pub fn text(inspected: &Inspected) -> String {
-    let mut out = format!("{}", inspected.kind);
+    let mut out = inspected.kind.clone();
     if let Some(digest) = &inspected.digest {
         out.push_str(&format!(" {digest}"));
     }
@@ -106,6 +123,10 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
         "pack.toml" => Some(Kind::Manifest),
         "pack.lock" => Some(Kind::Lock),
         "competition.toml" => Some(Kind::Competition),
+        "InRelease" => Some(Kind::Inrelease),
+        "Packages" | "Packages.xz" | "Packages.gz" => Some(Kind::Packages),
+        name if is_pylock(name) => Some(Kind::Pylock),
+        name if name.starts_with("requirements") && name.ends_with(".txt") => Some(Kind::Requirements),
         _ => match name.rsplit_once('.')?.1 {
             "whl" => Some(Kind::Wheel),
             "zip" => Some(Kind::Zip),
@@ -116,12 +137,9 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
     }
 }
 
-fn read(path: &Path, kind: Kind, session: &Session) -> Result<Vec<String>> {
-    let _ = session;
-    let text = || -> Result<String> {
-        let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        String::from_utf8(bytes).map_err(|_| Problem::new("not UTF-8").into())
-    };
+fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
+    let bytes = || fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+    let text = || -> Result<String> { String::from_utf8(bytes()?).map_err(|_| Problem::new("not UTF-8").into()) };
     let archive = |kind: ArchiveKind| -> Result<Vec<String>> { Ok(archive::inspect(kind, open(path)?)?) };
     match kind {
         Kind::Wheel => archive(ArchiveKind::Wheel),
@@ -151,6 +169,30 @@ fn read(path: &Path, kind: Kind, session: &Session) -> Result<Vec<String>> {
                 vec![format!("{}: {}", competition.name, competition.title), format!("digest {}", Digest::of(text.as_bytes()))];
             lines.extend(competition.tracks.iter().map(|(name, track)| format!("track {name}: {}", track.summary)));
             Ok(lines)
+        }
+        Kind::Requirements => {
+            let found = parse_requirements(&text()?);
+            if !found.problems.is_empty() {
+                let lines: Vec<String> = found.problems.iter().map(|(line, what)| format!("line {line}: {what}")).collect();
+                bail!(Problem::new(lines.join(", ")));
+            }
+            let hashed = found.lines.iter().filter(|line| line.exact && !line.hashes.is_empty()).count();
+            Ok(vec![format!("{} requirements, {hashed} of them exact with hashes", found.lines.len())])
+        }
+        Kind::Pylock => {
+            let target = Target::new("3.11", 36).expect("constants");
+            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let locked = parse_pylock(&name, &text()?, &target)?;
+            let lines = locked.iter().map(|one| {
+                let version = one.version.as_deref().unwrap_or("-");
+                format!("{} {version}: {} wheels", one.package, one.wheels.len())
+            });
+            Ok(lines.collect())
+        }
+        Kind::Inrelease => Ok(debian::inspect::inrelease(&bytes()?)?),
+        Kind::Packages => {
+            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            Ok(debian::inspect::packages(&name, &bytes()?)?)
         }
         Kind::Listing => {
             let text = text()?;

@@ -5,7 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the environment once")]
 
-use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -120,7 +119,7 @@ enum Command {
         #[arg(long, conflicts_with_all = ["upgrade", "no_fetch"])]
         check: bool,
         /// Choose afresh: everything, or what is named (a package, a model, `python`, `system`)
-        #[arg(long, value_name = "NAME", num_args = 0..=1, action = clap::ArgAction::Append, require_equals = true, default_missing_value = "")]
+        #[arg(long, value_name = "NAME", num_args = 0..=1, action = clap::ArgAction::Append, default_missing_value = "")]
         upgrade: Option<Vec<String>>,
         /// Do not bring the bytes; say how many there are to come
         #[arg(long)]
@@ -137,7 +136,7 @@ enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         #[command(flatten)]
-        project: ProjectDir,
+        project: ProjectFlag,
     },
     /// Take in a step's output that was made elsewhere; it counts as claimed until a replay confirms it
     Adopt {
@@ -294,7 +293,7 @@ impl Session {
 
 /// Parses what was typed, runs it, prints, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(std::env::args_os().map(OsString::from)) {
+    let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and are no failure.
@@ -303,13 +302,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    let (json, color) = (cli.global.json, colored(cli.global.color));
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
             if error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_broken_pipe)) {
                 return ExitCode::from(2);
             }
-            eprint!("{}", error::render(&error));
+            if json {
+                // Whoever reads JSON reads it from standard output, failures too.
+                println!("{}", serde_json::to_string_pretty(&error::take_apart(&error)).unwrap_or_default());
+            }
+            eprint!("{}", error::render(&error, color));
             ExitCode::from(2)
         }
     }
@@ -391,7 +395,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fetch { project } => {
             let session = open()?;
             let project = Project::load(&project.dir)?;
-            let fetched = lock::fetch(&project, &project.need_lock()?, &session)?;
+            let lock = project.need_lock()?;
+            let fetched = lock::fetch(&project, &lock, &session)?;
+            for absent in lock::check_signatures(&lock, &session)? {
+                session.progress.warn(&format!("{absent} is in no store here, so its signature cannot be checked again"));
+            }
             out.show(&fetched, |fetched| match fetched.artifacts {
                 0 => "every byte of the lock is in the store\n".to_owned(),
                 n => format!("fetched {n} artifacts, {}\n", bytes(fetched.bytes)),
@@ -440,8 +448,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Inspect { file, kind } => {
-            let session = open()?;
-            let inspected = inspect::inspect(file, *kind, &session)?;
+            let inspected = inspect::inspect(file, *kind)?;
             let refused = inspected.refused.is_some();
             out.show(&inspected, inspect::text)?;
             Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -583,12 +590,21 @@ fn image_text(image: &image::Listed) -> String {
     text
 }
 
-/// Whether colours are wanted where a person looks.
-#[allow(dead_code, reason = "progress bars decide by themselves; reports will ask")]
+/// Whether colours are wanted where errors go.
 fn colored(color: Color) -> bool {
     match color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Cli::command().debug_assert();
     }
 }

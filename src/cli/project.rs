@@ -44,6 +44,8 @@ pub struct Project {
 impl Project {
     /// Reads manifest and competition.
     pub fn load(root: &Path) -> Result<Self> {
+        // Helper programs run in folders of their own, and what is printed is typed elsewhere.
+        let root = &std::path::absolute(root).with_context(|| format!("cannot tell where `{}` is", root.display()))?;
         let path = root.join("pack.toml");
         let text = match read_text(&path) {
             Ok(text) => text,

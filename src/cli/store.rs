@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::error::Problem;
-use super::lock::fetch;
+use super::lock::{check_signatures, fetch};
 use super::project::Project;
 use crate::digest::Digest;
 use crate::layer::{Layers, Memory};
@@ -38,6 +38,7 @@ pub struct Vendored {
 pub fn vendor(project: &Project, folder: &Path, session: &Session) -> Result<Vendored> {
     let lock = project.need_lock()?;
     fetch(project, &lock, session)?;
+    check_signatures(&lock, session)?;
     let to = Store::open(folder)?;
     let mut out = Vendored { blobs: 0, bytes: 0, linked: 0, copied: 0, absent_evidence: Vec::new() };
     let mut blobs: BTreeSet<(Digest, u64)> = lock.artifacts.iter().flat_map(|artifact| artifact.blobs()).collect();

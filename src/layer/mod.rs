@@ -33,6 +33,8 @@ pub use tar::{ALIGN, TIME, TarWriter};
 
 /// zstd's level for compressed layers. Part of the plan version: changing it changes blob digests.
 const LEVEL: i32 = 3;
+/// Below this size, in bytes, a file is read whole; a larger one streams, so memory stays flat.
+const SMALL: u64 = 1 << 20;
 
 /// A layer that was made: its two identities and its size.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,10 +130,10 @@ impl Layers<'_> {
     /// Makes a layer unless it is remembered. A plain one is written to `plain` (a folder for temporary
     /// files, on the file system it will stay on), and the temporary file's path is returned with it.
     pub fn make(&self, plan: &LayerPlan, plain: Option<&Path>) -> Result<(Layer, Option<PathBuf>), LayerError> {
-        if plan.form == Form::Zstd || plain.is_none() {
-            if let Some(layer) = self.remembered(plan)? {
-                return Ok((layer, None));
-            }
+        if (plan.form == Form::Zstd || plain.is_none())
+            && let Some(layer) = self.remembered(plan)?
+        {
+            return Ok((layer, None));
         }
         let (temporary, keep) = match (plan.form, plain) {
             (Form::Zstd, _) => (Some(self.store.scratch()?), false),
@@ -357,14 +359,20 @@ impl<W: Write> LayerWriter<'_, '_, W> {
     }
 
     fn blob(&mut self, store: &Store, path: &ImagePath, mode: Mode, digest: &Digest, size: u64) -> Result<(), LayerError> {
-        if self.plan.form == Form::Zstd {
+        if size < SMALL {
             let bytes = store.read(digest)?;
             self.task.add(size);
             return self.file(path, mode, size, &mut Cursor::new(bytes), "pack");
         }
         self.parents(path)?;
         let mut blob = HashingReader::new(store.open_blob(digest)?);
-        self.tar.file(path, mode.bits(), size, true, &mut Counted { inner: &mut blob, task: self.task })?;
+        self.tar.file(
+            path,
+            mode.bits(),
+            size,
+            self.plan.form == Form::Plain,
+            &mut Counted { inner: &mut blob, task: self.task },
+        )?;
         let (found, _) = blob.finish();
         if found != *digest {
             return Err(store.spoiled(digest)?.into());

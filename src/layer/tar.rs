@@ -17,7 +17,7 @@ pub const ALIGN: u64 = 4096;
 
 const BLOCK: u64 = 512;
 /// The largest size that fits ustar's eleven octal digits.
-const MAX_USTAR_SIZE: u64 = 0o7_777_777_7777;
+const MAX_USTAR_SIZE: u64 = 0o77_777_777_777;
 
 /// Writes entries in the order they come.
 pub struct TarWriter<W: Write> {

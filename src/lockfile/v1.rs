@@ -186,7 +186,7 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
             Some((_, value)) if value == known.to_string() => {}
             Some((line, value)) => {
                 let message = format!("{what} {value} is not known to this pack, which knows {known}");
-                let help = "install the `pack` that wrote it, or run `pack lock` to lock anew";
+                let help = "install the `pack` that wrote it; or remove pack.lock and run `pack lock` to choose everything anew";
                 return Err(refuse(line, message, Some(help.into())));
             }
         }

@@ -1,7 +1,7 @@
 //! The short texts and links that `pack` itself puts into an image: what stands in for maintainer scripts,
 //! the virtual environment, the Hub's offline cache, the environment, the training script.
 //!
-//! Layer 2 (decisions): pure. Every one is listed in docs/system.md. Changing any of it changes digests and
+//! Layer 2 (decisions): pure. Every one is listed in docs/image.md. Changing any of it changes digests and
 //! needs a new plan version.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -126,7 +126,10 @@ pub trait Provider {
 }
 
 /// Brings many artifacts, several at once.
-pub fn fetch_all(artifacts: &[&Artifact], cx: &Context) -> Result<(), SourceError> {
+/// `total` is the bytes to come, for the person.
+pub fn fetch_all(artifacts: &[&Artifact], total: u64, cx: &Context) -> Result<(), SourceError> {
+    let progress = cx.progress.totalled("total", total);
+    let cx = &Context { progress: &progress, ..*cx };
     let mut providers: BTreeMap<&str, Box<dyn Provider + Sync>> = BTreeMap::new();
     for artifact in artifacts {
         let source = artifact.pin.source();

@@ -280,6 +280,10 @@ impl Exclusions {
             .filter_map(|path| clean(Path::new(path)).strip_prefix(clean(Path::new(code))).map(Path::to_owned).ok())
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
+        // What steps made belongs to the store and the lock, wherever a run outside the box left it.
+        for output in manifest.steps.values().flat_map(|step| step.outputs.keys()) {
+            paths.extend([PathBuf::from(output.as_str()), Path::new("out").join(output.as_str())]);
+        }
         // The manifest is in every image in its canonical form, so a comment in it moves no digest.
         paths.extend([".git", ".pack", "pack.toml", "pack.lock", "pack.record.json"].map(PathBuf::from));
         Exclusions { paths, project: project.to_owned() }

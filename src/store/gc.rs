@@ -94,8 +94,7 @@ impl Store {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let size = entry.metadata().map_or(0, |meta| meta.len());
                 let dead = if let Some(rest) = name.strip_prefix(".tmp-") {
-                    let pid: Option<i32> = rest.split('-').next().and_then(|pid| pid.parse().ok());
-                    !pid.is_some_and(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
+                    is_of_dead_process(rest)
                 } else if name.starts_with(".part-") {
                     File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
                 } else {
@@ -106,6 +105,19 @@ impl Store {
                 }
             }
         }
+        // Folders in which a helper program worked for a process that is gone.
+        for entry in fs::read_dir(self.root.join("tools")).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.strip_prefix(".work-").is_some_and(is_of_dead_process) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
         Ok(collected)
     }
+}
+
+/// Whether `<pid>-…` names a process that is no more.
+fn is_of_dead_process(rest: &str) -> bool {
+    let pid: Option<u32> = rest.split('-').next().and_then(|pid| pid.parse().ok());
+    !pid.is_some_and(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
 }

@@ -249,12 +249,16 @@ impl Store {
     pub fn add_files(&self, paths: &[PathBuf], jobs: usize, task: &Task) -> Result<Vec<(Digest, u64)>, StoreError> {
         let mut all = Vec::with_capacity(paths.len());
         for batch in paths.chunks(BATCH) {
-            let written = par::map_ordered(batch, jobs, |path| self.stage(path, task));
-            let staged = match written {
-                Ok(staged) => staged,
-                // What the others staged is garbage of a living process; gc clears it once that is gone.
-                Err(error) => return Err(error),
+            let results = par::map_ordered(batch, jobs, |path| Ok::<_, std::convert::Infallible>(self.stage(path, task)));
+            let (staged, failed): (Vec<_>, Vec<_>) = match results {
+                Ok(results) => results.into_iter().partition(Result::is_ok),
+                Err(never) => match never {},
             };
+            let staged: Vec<Staged> = staged.into_iter().flatten().collect();
+            if let Some(error) = failed.into_iter().find_map(Result::err) {
+                staged.iter().flat_map(|staged| &staged.temporary).for_each(|path| drop(fs::remove_file(path)));
+                return Err(error);
+            }
             if staged.iter().any(|staged| staged.temporary.is_some()) {
                 let folder = self.blobs();
                 let open = File::open(&folder).map_err(io_error("open", &folder))?;

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +65,20 @@ def unpermute(weight, heads):
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
+def load_gguf(path):
+    """mlx opens a GGUF file for writing too, which a read-only file system refuses; then a copy in scratch serves."""
+    if os.access(path, os.W_OK):
+        return mx.load(str(path), return_metadata=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copyfile(path, Path(scratch) / "model.gguf")
+        tensors, meta = mx.load(str(copy), return_metadata=True)
+        mx.eval(tensors)
+        return tensors, meta
+
+
 class Model:
     def __init__(self, path):
-        tensors, meta = mx.load(str(path), return_metadata=True)
+        tensors, meta = load_gguf(path)
 
         def value(key):
             return meta[f"llama.{key}"].item()

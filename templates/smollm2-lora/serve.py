@@ -3,6 +3,8 @@
 import argparse
 import json
 import math
+import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -208,6 +210,8 @@ def main():
     options = parser.parse_args()
     if not runtime.HAS_OPENBLAS:
         print("libopenblas.so.0 is not here (Debian: libopenblas0-pthread): answers will be slow", flush=True)
+    # The first process of a container ignores what it does not handle, so a stop would take until it is killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = Server((options.host, options.port), options.adapters)
     print(f"listening on {options.host}:{options.port}", flush=True)
     server.serve_forever()

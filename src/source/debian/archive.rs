@@ -102,7 +102,9 @@ pub fn packages_name(suite: &str, index: &Index, snapshot: Option<&str>) -> Stri
 /// Checks a signed Release: signature, origin, suite. Time is judged by whoever fetches.
 pub fn check_release(keyring: &Keyring, suite: &Suite, bytes: &[u8]) -> Result<(Release, String), SourceError> {
     let fail = |error: Box<dyn std::error::Error + Send + Sync>| {
-        SourceError::new(format!("cannot trust InRelease of {} `{}`", suite.distribution, suite.name)).because(error)
+        SourceError::new(format!("cannot trust InRelease of {} `{}`", suite.distribution, suite.name)).because(error).help(
+            "only the distribution's own archive keys, embedded in pack, count: name a root that serves its files unchanged",
+        )
     };
     let signed = keyring.verify(bytes).map_err(|error| fail(error.into()))?;
     let release = Release::parse(&signed.text).map_err(|error| fail(error.into()))?;

@@ -19,6 +19,7 @@ mod archive;
 mod control;
 pub mod host;
 mod index;
+pub mod inspect;
 mod keys;
 mod mirror;
 mod recheck;

@@ -74,8 +74,9 @@ impl fmt::Display for Keys {
 pub struct Keyring(Vec<SignedPublicKey>);
 
 impl Keyring {
-    /// Certificates to trust; whoever calls has made sure of them.
-    pub fn new(certificates: Vec<SignedPublicKey>) -> Self {
+    /// Certificates of a test.
+    #[cfg(test)]
+    pub(super) fn new(certificates: Vec<SignedPublicKey>) -> Self {
         Self(certificates)
     }
 
@@ -94,7 +95,8 @@ impl Keyring {
     }
 
     /// Primary fingerprints, in order.
-    pub fn fingerprints(&self) -> Vec<String> {
+    #[cfg(test)]
+    pub(super) fn fingerprints(&self) -> Vec<String> {
         self.0.iter().map(|certificate| fingerprint(&certificate.primary_key)).collect()
     }
 

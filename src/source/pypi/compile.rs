@@ -16,7 +16,7 @@ use pep440_rs::Version;
 use super::index::{Session, complaint, refused};
 use super::pylock::{Locked, parse_pylock};
 use super::simple::wheelless;
-use super::tags::{Target, normalise};
+use super::tags::{Origin, Target, normalise};
 use crate::artifact::Name;
 use crate::par::map_ordered;
 use crate::source::{Context, SourceError};
@@ -94,6 +94,8 @@ pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Ve
     let mut seen: BTreeSet<Name> = first.seen.union(&chosen.keys().cloned().collect()).cloned().collect();
     let mut looked = question.local.clone();
     let mut stand_ins = StandIns::new();
+    let mut ideal = None;
+    // Each answer may bring new names, which may lack wheels of their own; the last one counts.
     for _ in 0..MOST_ROUNDS {
         let fresh: Vec<Name> = seen.difference(&looked).cloned().collect();
         let lacking = map_ordered(&fresh, cx.jobs, |package| without_wheel(session, question, package, cx))?;
@@ -103,18 +105,26 @@ pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Ve
         if stand_ins.len() == before || !may_matter(&chosen, &stand_ins) {
             break;
         }
-        let second = ask(session, question, &stand_ins, cx)?;
-        let Ok(found) = &second.found else { break };
-        let ideal = versions(found);
-        seen = second.seen.union(&ideal.keys().cloned().collect()).cloned().collect();
-        // New names may lack wheels of their own, which uv must be told before its answer counts.
-        if seen.is_subset(&looked) {
+        let answer = ask(session, question, &stand_ins, cx)?;
+        seen.extend(answer.seen);
+        let found = answer.found.map(|found| versions(&found));
+        seen.extend(found.iter().flat_map(BTreeMap::keys).cloned());
+        ideal = Some(found);
+    }
+    match ideal {
+        None => {}
+        Some(Ok(ideal)) => {
+            let chosen = if first.found.is_ok() { chosen } else { fitting(session, question, &stand_ins, cx)? };
             let changed = changes(&chosen, &ideal, &stand_ins);
             if !changed.is_empty() {
                 return Err(lack_of_wheels(&changed, question));
             }
-            break;
         }
+        // More versions to choose from cannot take an answer away, so this is trouble of another kind.
+        Some(Err(why)) if first.found.is_ok() => {
+            return Err(SourceError::new("cannot tell whether a missing wheel has changed a version").because(why));
+        }
+        Some(Err(_)) => {}
     }
     first.found.map_err(|why| SourceError::new("uv finds no set of Python packages that fits").because(why))
 }
@@ -122,6 +132,29 @@ pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Ve
 /// Asks uv once, without a second look: for exact versions.
 pub fn locate(session: &Session, question: &Question, cx: &Context) -> Result<Result<Vec<Locked>, String>, SourceError> {
     Ok(ask(session, question, &StandIns::new(), cx)?.found)
+}
+
+/// What would be chosen if only the projects without any wheel had one: the versions to name to the author
+/// where there is no answer at all.
+fn fitting(
+    session: &Session,
+    question: &Question,
+    stand_ins: &StandIns,
+    cx: &Context,
+) -> Result<BTreeMap<Name, String>, SourceError> {
+    let names: BTreeSet<&Name> = stand_ins.iter().map(|(package, _)| package).collect();
+    let mut bare = BTreeSet::new();
+    for package in names {
+        let listings = session.listings(package, cx)?;
+        let mut wheels = listings.iter().flat_map(|listing| &listing.files).filter_map(|file| file.wheel.as_ref());
+        if !wheels.any(|wheel| question.target.admits(wheel, Origin::Index)) {
+            bare.insert(package);
+        }
+    }
+    let few: StandIns = stand_ins.iter().filter(|(package, _)| bare.contains(package)).cloned().collect();
+    let mut chosen = ask(session, question, &few, cx)?.found.as_deref().map(versions).unwrap_or_default();
+    chosen.retain(|package, _| !bare.contains(package));
+    Ok(chosen)
 }
 
 fn versions(found: &[Locked]) -> BTreeMap<Name, String> {
@@ -174,12 +207,15 @@ fn lack_of_wheels(changed: &[Change], question: &Question) -> SourceError {
     for change in changed {
         let Change { package, version, instead } = change;
         let underscored = package.as_str().replace('-', "_");
-        let (other, pin) = match instead {
-            Some(instead) => (format!("the newest that fits and has a wheel is {instead}"), format!("`{package}=={instead}`")),
-            None => ("no version that fits has one".to_owned(), format!("another version of `{package}`, if one has a wheel,")),
+        let (other, way) = match instead {
+            Some(instead) => (
+                format!("the newest that fits and has a wheel is {instead}"),
+                format!("ask for that one in the requirements: {package}=={instead}"),
+            ),
+            None => ("no version that fits has a wheel".to_owned(), "ask for another version, or do without it".to_owned()),
         };
         text.push_str(&format!(
-            "\n  {package} {version}: source distribution only; {other}\n    either build its wheel and name it: [python] wheels = [\"wheels/{underscored}-{version}-….whl\"]\n    or ask for another version: {pin} in the requirements"
+            "\n  {package} {version}: source distribution only; {other}\n    either build its wheel and name it: [python] wheels = [\"wheels/{underscored}-{version}-….whl\"]\n    or {way}"
         ));
     }
     SourceError::new(text)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use url::Url;
 
-use super::simple::{Listed, listed, parse_simple};
+use super::simple::{Listed, Upload, listed, parse_simple};
 use super::tags::normalise;
 use crate::artifact::Name;
 use crate::net::NetError;
@@ -85,7 +85,17 @@ impl Session {
             arguments.extend(["--no-python-downloads", "--emit-index-url", "--emit-find-links"].map(Into::into));
             arguments.extend(flags.iter().cloned());
             let said = uv.run(&arguments, work.path(), extra)?;
-            if said.good { Ok(said.out) } else { Err(refused("uv cannot use its settings", &said)) }
+            if said.good {
+                return Ok(said.out);
+            }
+            let failed = refused("uv cannot use its settings", &said);
+            // uv resolves for any Python with the help of any Python 3, whose version does not matter.
+            let bare = said.err.contains("No interpreter found");
+            Err(if bare {
+                failed.help("install Python 3 (on Debian: `apt-get install python3`): uv needs one to resolve")
+            } else {
+                failed
+            })
         };
         let mut extra = Extra::new();
         let mut flags = Vec::new();
@@ -225,7 +235,10 @@ impl Session {
             return Ok(files);
         }
         let page = cx.net.get(link, Some(ACCEPT), PAGE_CAP)?;
-        parse_simple(package, &page).map_err(|error| SourceError::new("cannot read a page of links").because(error))
+        let mut files =
+            parse_simple(package, &page).map_err(|error| SourceError::new("cannot read a page of links").because(error))?;
+        files.iter_mut().for_each(|file| file.upload = Upload::Link);
+        Ok(files)
     }
 }
 

@@ -8,8 +8,6 @@
 //! `[tool.uv.sources]` of a pyproject.toml does not count. Which indexes there are is uv's own setting, else
 //! pip's, with `[python.indexes]` before both.
 
-#![allow(clippy::disallowed_methods, reason = "effects: reads the author's requirements")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +16,9 @@ use url::Url;
 
 pub mod compile;
 pub mod index;
+mod input;
 mod inside;
+mod pick;
 pub mod pylock;
 pub mod requirements;
 pub mod simple;
@@ -28,16 +28,17 @@ mod tests;
 
 use self::compile::{Closure, Memory, Question, choose, known_glibc, locate};
 use self::index::{Session, project_name};
-use self::pylock::{Locked, LockedWheel, is_pylock, parse_pylock};
-use self::requirements::{Hashed, Line, hashed, parse_requirements};
-use self::tags::{Target, WheelName, glibc_minor, normalise};
-use super::wheel::{self, LocalWheel};
+use self::input::{Input, exact_lines, inline, last_moment, local_line};
+use self::pick::pick_all;
+use self::pylock::Locked;
+use self::requirements::parse_requirements;
+use self::tags::{Target, glibc_minor};
+use super::wheel;
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
-use crate::artifact::{Archive, Artifact, Basis, Name, Pin, PypiPin, Role};
+use crate::artifact::{Archive, Artifact, Name, Pin, PypiPin, Role};
 use crate::digest::Digest;
 use crate::manifest::{Python, TreeWant};
 use crate::par::map_ordered;
-use crate::path::ImagePath;
 
 /// The C library that wheels are chosen for where there is no `[system]`: what every distribution of the
 /// last years has, and what most wheels are built for.
@@ -53,18 +54,6 @@ pub struct Pypi {
     located: Mutex<BTreeMap<(String, Digest), Url>>,
 }
 
-/// What `[python] requirements` names.
-enum Input {
-    /// Nothing.
-    Nothing,
-    /// A lock file, as it is.
-    Pylock(Vec<Locked>),
-    /// Requirements with hashes, as they are.
-    Hashed(std::path::PathBuf, Vec<Line>),
-    /// Requirements or a pyproject.toml, from which uv chooses.
-    Loose(std::path::PathBuf),
-}
-
 impl Pypi {
     /// Knows nothing yet and asks nobody.
     pub fn new() -> Self {
@@ -74,16 +63,7 @@ impl Pypi {
     /// The files beside the manifest, other than wheels, that a resolution of `[python]` reads: (path, digest). A
     /// lock is stale when one of them changes.
     pub fn inputs(python: &Python, project: &Path) -> Result<Vec<(String, Digest)>, SourceError> {
-        let mut read = BTreeMap::new();
-        if let Some(path) = &python.requirements {
-            let place = beside(path)?;
-            let text = read_input(&place, project)?;
-            read.insert(place.to_string(), Digest::of(text.as_bytes()));
-            if !is_pylock(place.file_name()) && !place.file_name().ends_with(".toml") {
-                gather(&place, project, &mut read, &mut Vec::new(), &mut Vec::new())?;
-            }
-        }
-        Ok(read.into_iter().collect())
+        input::files(python, project)
     }
 
     fn session(&self, cx: &Context) -> Result<Arc<Session>, SourceError> {
@@ -112,7 +92,7 @@ impl Pypi {
         let mut resolved = Resolved::default();
         let target = target(python, system, &mut resolved.warnings)?;
         let local = wheel::take(&python.wheels, &target, cx)?;
-        let input = input(python, &target, cx.project)?;
+        let input = input::read(python, &target, cx.project)?;
         let exclude_newer = python.exclude_newer.as_deref().map(last_moment).transpose()?;
         let exact = matches!(input, Input::Pylock(_) | Input::Hashed(..));
         let mut lines = inline(python)?;
@@ -366,151 +346,6 @@ fn file_target(cx: &Context) -> Result<Target, SourceError> {
     Target::new(version, newest).ok_or_else(|| bad_version(version))
 }
 
-/// The last moment of a day, in UTC: uv would take the host's time zone for a bare day.
-fn last_moment(text: &str) -> Result<String, SourceError> {
-    let digits = |part: &str, n: usize| part.len() == n && part.bytes().all(|b| b.is_ascii_digit());
-    let day = |text: &str| {
-        let parts: Vec<&str> = text.split('-').collect();
-        let [year, month, day] = parts[..] else { return false };
-        digits(year, 4) && digits(month, 2) && digits(day, 2) && ("01"..="12").contains(&month) && ("01"..="31").contains(&day)
-    };
-    let clock = |text: &str| {
-        let parts: Vec<&str> = text.split(':').collect();
-        matches!(parts[..], [hour, minute, second] if digits(hour, 2) && digits(minute, 2) && digits(second, 2))
-    };
-    if day(text) {
-        return Ok(format!("{text}T23:59:59.999999Z"));
-    }
-    match text.strip_suffix('Z').and_then(|text| text.split_once('T')) {
-        Some((date, time)) if day(date) && clock(time) => Ok(text.to_owned()),
-        _ => Err(SourceError::new(format!(
-            "[python] exclude-newer: expected `YYYY-MM-DD` or `YYYY-MM-DDThh:mm:ssZ`, found `{}`",
-            text.escape_debug()
-        ))),
-    }
-}
-
-fn beside(path: &str) -> Result<ImagePath, SourceError> {
-    ImagePath::new(path)
-        .map_err(|error| SourceError::new("[python] requirements: expected a file beside pack.toml").because(error))
-}
-
-fn read_input(place: &ImagePath, project: &Path) -> Result<String, SourceError> {
-    std::fs::read_to_string(place.under(project))
-        .map_err(|error| SourceError::new(format!("cannot read `{place}`")).because(error))
-}
-
-fn input(python: &Python, target: &Target, project: &Path) -> Result<Input, SourceError> {
-    let Some(path) = &python.requirements else { return Ok(Input::Nothing) };
-    let place = beside(path)?;
-    let file = place.file_name();
-    if is_pylock(file) {
-        let text = read_input(&place, project)?;
-        let locked = parse_pylock(place.as_str(), &text, target)
-            .map_err(|error| SourceError::new("cannot take the Python packages from a lock file").because(error))?;
-        return Ok(Input::Pylock(locked));
-    }
-    if file == "pyproject.toml" {
-        read_input(&place, project)?;
-        return Ok(Input::Loose(place.under(project)));
-    }
-    if file.ends_with(".toml") || file.ends_with(".lock") {
-        return Err(SourceError::new(format!("[python] requirements: `{place}` is not a file that can be read here")).help(
-            "expected a requirements file, a pylock.toml (`uv export --format pylock.toml` makes one) or a pyproject.toml",
-        ));
-    }
-    let mut lines = Vec::new();
-    let mut wrong = Vec::new();
-    gather(&place, project, &mut BTreeMap::new(), &mut lines, &mut wrong)?;
-    if !wrong.is_empty() {
-        return Err(SourceError::new(format!("the requirements cannot be locked as they are:\n  {}", wrong.join("\n  ")))
-            .help("name extra indexes under [python.indexes], and wheel files under [python] wheels"));
-    }
-    match hashed(&lines) {
-        Ok(Hashed::None) => Ok(Input::Loose(place.under(project))),
-        Ok(Hashed::All) => Ok(Input::Hashed(place.under(project), lines)),
-        Err(bare) => {
-            let bare: Vec<String> = bare.iter().map(ToString::to_string).collect();
-            Err(SourceError::new(format!(
-                "{place}: some requirements carry hashes, and lines {} do not carry both `==` and a hash",
-                bare.join(", ")
-            ))
-            .help("give each requirement one version and its hashes (`uv pip compile --generate-hashes` does), or none a hash"))
-        }
-    }
-}
-
-/// Reads a requirements file and all that it includes; wrong lines are collected as `file:line: what`.
-fn gather(
-    place: &ImagePath,
-    project: &Path,
-    read: &mut BTreeMap<String, Digest>,
-    lines: &mut Vec<Line>,
-    wrong: &mut Vec<String>,
-) -> Result<(), SourceError> {
-    let text = read_input(place, project)?;
-    read.insert(place.to_string(), Digest::of(text.as_bytes()));
-    let parsed = parse_requirements(&text);
-    wrong.extend(parsed.problems.iter().map(|(line, what)| format!("{place}:{line}: {what}")));
-    lines.extend(parsed.lines);
-    for (line, path, constraint) in parsed.includes {
-        // Only a path that is relative and stays beside the manifest can be another machine's, too.
-        let inner = if path.starts_with('/') { None } else { place.resolve_link(&path).ok().flatten() };
-        let Some(inner) = inner else {
-            wrong.push(format!("{place}:{line}: the included file does not lie beside pack.toml"));
-            continue;
-        };
-        if !read.contains_key(inner.as_str()) {
-            let mut unused = Vec::new();
-            gather(&inner, project, read, if constraint { &mut unused } else { lines }, wrong)?;
-        }
-    }
-    Ok(())
-}
-
-fn inline(python: &Python) -> Result<Vec<String>, SourceError> {
-    let mut wrong = Vec::new();
-    for text in &python.packages {
-        let parsed = parse_requirements(text);
-        wrong.extend(parsed.problems.into_iter().map(|(_, what)| what));
-        if text.contains('\n') || !parsed.includes.is_empty() {
-            wrong.push("expected one requirement in each string".into());
-        }
-    }
-    if wrong.is_empty() {
-        return Ok(python.packages.clone());
-    }
-    Err(SourceError::new(format!("[python] packages cannot be locked as they are:\n  {}", wrong.join("\n  ")))
-        .help("name extra indexes under [python.indexes], and wheel files under [python] wheels"))
-}
-
-/// A wheel beside the manifest, as a requirement that only that file meets.
-fn local_line(wheel: &LocalWheel) -> Result<String, SourceError> {
-    let path = std::path::absolute(&wheel.path).unwrap_or_else(|_| wheel.path.clone());
-    let url =
-        Url::from_file_path(&path).map_err(|()| SourceError::new(format!("`{}` cannot be handed to uv", path.display())))?;
-    Ok(format!("{} @ {url}", wheel.artifact.name))
-}
-
-fn exact_lines(locked: &[Locked]) -> Result<Vec<String>, SourceError> {
-    let mut wrong = Vec::new();
-    let mut lines = Vec::new();
-    for Locked { package, version, wheels, direct } in locked {
-        match version {
-            _ if *direct => wrong.push(format!("{package}: comes from an address, folder or repository")),
-            _ if wheels.is_empty() => wrong.push(format!("{package}: the lock file names no wheel of it")),
-            None => wrong.push(format!("{package}: the lock file gives no version")),
-            Some(version) => lines.push(format!("{package}=={version}")),
-        }
-    }
-    if wrong.is_empty() {
-        return Ok(lines);
-    }
-    wrong.sort();
-    Err(SourceError::new(format!("packages of the lock file cannot be locked here:\n  {}", wrong.join("\n  ")))
-        .help("build their wheels and name them: [python] wheels = [\"wheels/….whl\"]"))
-}
-
 /// Versions of the old lock that stay where they can: those of `role`, or of one tree.
 fn preferences(previous: &Previous, role: Role, tree: Option<&Name>) -> Result<BTreeMap<Name, String>, SourceError> {
     let mut afresh = BTreeSet::new();
@@ -539,120 +374,4 @@ fn preferences(previous: &Previous, role: Role, tree: Option<&Name>) -> Result<B
 
 fn memory(previous: &Previous) -> Memory {
     if previous.upgrade.is_some() { Memory::Fresh } else { Memory::Fit }
-}
-
-/// One wheel for each package.
-///
-/// # Errors
-/// Every package for which none can be taken, together, sorted.
-fn pick_all(
-    found: &[Locked],
-    question: &Question,
-    given: Option<&BTreeMap<Name, BTreeSet<Digest>>>,
-    session: &Session,
-    cx: &Context,
-) -> Result<Vec<Artifact>, SourceError> {
-    let wanted: Vec<&Locked> = found.iter().filter(|locked| !question.local.contains(&locked.package)).collect();
-    let picked = map_ordered(&wanted, cx.jobs, |locked| -> Result<Result<Artifact, String>, SourceError> {
-        let hashes = match given.map(|given| given.get(&locked.package)) {
-            None => None,
-            Some(Some(hashes)) => Some(hashes),
-            Some(None) => return Ok(Err(format!("{}: it is needed, and the requirements give no hash of it", locked.package))),
-        };
-        match pick(locked, &question.target, hashes) {
-            Ok((wheel, name)) => complete(locked, wheel, name, hashes.is_some(), session, cx),
-            Err(what) => Ok(Err(what)),
-        }
-    })?;
-    let mut artifacts = Vec::new();
-    let mut wrong = Vec::new();
-    for one in picked {
-        match one {
-            Ok(artifact) => artifacts.push(artifact),
-            Err(what) => wrong.push(what),
-        }
-    }
-    if wrong.is_empty() {
-        return Ok(artifacts);
-    }
-    wrong.sort();
-    Err(SourceError::new(format!("no wheel can be pinned for:\n  {}", wrong.join("\n  "))))
-}
-
-/// The best admissible wheel, among those whose hash was given where hashes were given.
-fn pick<'a>(
-    locked: &'a Locked,
-    target: &Target,
-    given: Option<&BTreeSet<Digest>>,
-) -> Result<(&'a LockedWheel, WheelName), String> {
-    let Locked { package, version, wheels, direct } = locked;
-    let version = version.as_deref().unwrap_or("(no version)");
-    if *direct {
-        return Err(format!("{package} {version}: comes from an address; name its wheel under [python] wheels"));
-    }
-    // Names that are no wheel names (old indexes have some) are not admissible.
-    let named: Vec<(WheelName, &LockedWheel)> =
-        wheels.iter().filter_map(|wheel| Some((wheel.file.parse::<WheelName>().ok()?, wheel))).collect();
-    let best = target.choose(named.iter().map(|(name, wheel)| (name, *wheel)));
-    let Some((_, any)) = best else {
-        let shown: Vec<&str> = wheels.iter().map(|wheel| wheel.file.as_str()).collect();
-        return Err(format!("{package} {version}: none of its wheels is for {target} ({})", shown.join(", ")));
-    };
-    let Some(given) = given else {
-        return best.map(|(name, wheel)| (wheel, name.clone())).ok_or_else(String::new);
-    };
-    let allowed = named.iter().filter(|(_, wheel)| given.contains(&wheel.digest)).map(|(name, wheel)| (name, *wheel));
-    match target.choose(allowed) {
-        Some((name, wheel)) => Ok((wheel, name.clone())),
-        None => Err(format!(
-            "{package} {version}: the index publishes {} for {}, which is none of the hashes given",
-            any.digest, any.file
-        )),
-    }
-}
-
-/// Adds what the answer leaves out: the size, and which named index has the wheel.
-fn complete(
-    locked: &Locked,
-    wheel: &LockedWheel,
-    name: WheelName,
-    hashes_given: bool,
-    session: &Session,
-    cx: &Context,
-) -> Result<Result<Artifact, String>, SourceError> {
-    let package = &locked.package;
-    if normalise(name.package.as_str()).as_ref() != Some(package) {
-        return Ok(Err(format!("{package}: the index offers `{}`, a wheel of another project", wheel.file)));
-    }
-    let url = wheel.url.as_deref().and_then(|url| Url::parse(url).ok());
-    let mut size = wheel.size;
-    let mut index = None;
-    if size.is_none() || session.has_named() {
-        let listings = session.listings(package, cx)?;
-        let same = |file: &&simple::Listed| file.file == wheel.file && file.digest.is_none_or(|digest| digest == wheel.digest);
-        let mut at = listings.iter().filter_map(|listing| Some((listing, listing.files.iter().find(same)?)));
-        if let Some((listing, file)) = at.next() {
-            index = listing.index.clone();
-            size = size.or(file.size);
-        }
-    }
-    if size.is_none()
-        && let Some(url) = url
-    {
-        size = cx.net.size(&session.with_login(url))?;
-    }
-    let Some(size) = size else {
-        return Ok(Err(format!("{package}: the index does not say how large `{}` is", wheel.file)));
-    };
-    let version = name.version.to_string();
-    let pin = PypiPin { package: package.clone(), version, file: wheel.file.clone(), index, archive: None, patterns: Vec::new() };
-    Ok(Ok(Artifact {
-        name: package.clone(),
-        role: Role::Python,
-        pin: Pin::Pypi(pin),
-        digest: wheel.digest,
-        size,
-        basis: if hashes_given { Basis::Given } else { Basis::Published },
-        files: None,
-    }))
 }

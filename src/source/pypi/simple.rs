@@ -26,8 +26,20 @@ pub struct Listed {
     /// Bytes, where the index says so.
     pub size: Option<u64>,
     requires_python: Option<String>,
-    uploaded: Option<String>,
+    /// When it was put there.
+    pub upload: Upload,
     yanked: bool,
+}
+
+/// When a file came to where it lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Upload {
+    /// RFC 3339, in UTC.
+    At(String),
+    /// An index that does not say: uv passes such files over where a last day is set.
+    Unsaid,
+    /// A folder or page of links, of which uv does not ask it.
+    Link,
 }
 
 /// A page that is neither form.
@@ -71,7 +83,7 @@ pub fn parse_simple(package: &Name, page: &[u8]) -> Result<Vec<Listed>, SimpleEr
             listed.digest = file.hashes.get("sha256").and_then(|hex| Digest::from_hex(hex).ok());
             listed.size = file.size;
             listed.requires_python = file.requires_python;
-            listed.uploaded = file.upload_time;
+            listed.upload = file.upload_time.map_or(Upload::Unsaid, Upload::At);
             // A reason, even an empty one, is a yank as much as `true` is.
             listed.yanked = !matches!(file.yanked, serde_json::Value::Null | serde_json::Value::Bool(false));
             Some(listed)
@@ -97,7 +109,7 @@ pub fn listed(package: &Name, file: &str) -> Option<Listed> {
         digest: None,
         size: None,
         requires_python: None,
-        uploaded: None,
+        upload: Upload::Link,
         yanked: false,
     })
 }
@@ -118,6 +130,7 @@ fn from_anchor(package: &Name, attributes: &BTreeMap<String, String>) -> Option<
     file.digest = fragment.split('&').find_map(|part| Digest::from_hex(part.strip_prefix("sha256=")?).ok());
     file.requires_python = attributes.get("data-requires-python").cloned();
     file.yanked = attributes.contains_key("data-yanked");
+    file.upload = Upload::Unsaid;
     Some(file)
 }
 
@@ -194,9 +207,10 @@ pub fn wheelless(files: &[Listed], target: &Target, exclude_newer: Option<&str>)
             (Some(text), Some(python)) => VersionSpecifiers::from_str(text).map_or(true, |wants| wants.contains(python)),
             _ => true,
         };
-        let early = match (&file.uploaded, exclude_newer) {
-            (Some(uploaded), Some(last)) => uploaded.trim_end_matches('Z') <= last.trim_end_matches('Z'),
-            _ => true,
+        let early = match (&file.upload, exclude_newer) {
+            (Upload::At(moment), Some(last)) => moment.trim_end_matches('Z') <= last.trim_end_matches('Z'),
+            (Upload::Unsaid, Some(_)) => false,
+            (Upload::Link, _) | (_, None) => true,
         };
         !file.yanked && runs && early
     };
@@ -276,8 +290,9 @@ mod tests {
             (vec![with(file("a-1.tar.gz"), |f| f.requires_python = Some(">=3.12".into()))], vec![]),
             (vec![with(file("a-1.tar.gz"), |f| f.requires_python = Some(">=3.8".into()))], vec!["1"]),
             (vec![with(file("a-1.tar.gz"), |f| f.requires_python = Some("nonsense".into()))], vec!["1"]),
-            (vec![with(file("a-1.tar.gz"), |f| f.uploaded = Some("2024-01-01T00:00:00.5Z".into()))], vec![]),
-            (vec![with(file("a-1.tar.gz"), |f| f.uploaded = Some("2023-10-25T12:00:00.5Z".into()))], vec!["1"]),
+            (vec![with(file("a-1.tar.gz"), |f| f.upload = Upload::At("2024-01-01T00:00:00.5Z".into()))], vec![]),
+            (vec![with(file("a-1.tar.gz"), |f| f.upload = Upload::At("2023-10-25T12:00:00.5Z".into()))], vec!["1"]),
+            (vec![with(file("a-1.tar.gz"), |f| f.upload = Upload::Unsaid)], vec![]),
             (vec![with(file("a-1-py3-none-any.whl"), |f| f.yanked = true), file("a-1.tar.gz")], vec!["1"]),
             (vec![file("a-1.0rc1.zip"), file("a-1-2.tar.bz2")], vec!["1.0rc1", "1.post2"]),
         ] {

@@ -1,12 +1,16 @@
 //! The real uv against an index in a folder: no network but for bringing uv itself, which pip does as for a
 //! user.
 
+#![allow(clippy::disallowed_methods, reason = "effects: builds an index in a folder")]
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::tags::normalise;
 use super::*;
+use crate::artifact::Basis;
 use crate::manifest::Manifest;
 use crate::net::Net;
 use crate::progress::Progress;
@@ -157,10 +161,10 @@ fn the_lack_of_a_wheel_is_told_for_all_packages_and_nothing_is_run() {
     let error = bench.resolve("packages = [\"omega\", \"alpha-one\"]").unwrap_err();
     assert!(error.starts_with("2 packages have no wheel for Python 3.11 on x86_64 Linux with glibc 2.28"), "{error}");
     let first = error.find("alpha-one 2.0: source distribution only; the newest that fits and has a wheel is 1.0").unwrap();
-    let second = error.find("omega 3.0: source distribution only; no version that fits has one").unwrap();
+    let second = error.find("omega 3.0: source distribution only; no version that fits has a wheel").unwrap();
     assert!(first < second);
     assert!(
-        error.contains("[python] wheels = [\"wheels/alpha_one-2.0-….whl\"]") && error.contains("`alpha-one==1.0`"),
+        error.contains("[python] wheels = [\"wheels/alpha_one-2.0-….whl\"]") && error.contains("requirements: alpha-one==1.0\n"),
         "{error}"
     );
     for good in ["alpha-one==1.0", "alpha-one<2"] {
@@ -175,7 +179,9 @@ fn the_lack_of_a_wheel_is_told_for_all_packages_and_nothing_is_run() {
 #[test]
 fn a_missing_wheel_that_moves_another_package_is_told_too() {
     let bench = Bench::new();
-    bench.wheel("beta-2.0-py3-none-any.whl", &["gamma>=2"]);
+    // epsilon turns up only once gamma 2.0 can be had.
+    bench.wheel("epsilon-1.0-py3-none-any.whl", &[]);
+    bench.wheel("beta-2.0-py3-none-any.whl", &["gamma>=2", "epsilon"]);
     bench.wheel("beta-1.0-py3-none-any.whl", &[]);
     bench.wheel("gamma-1.0-py3-none-any.whl", &[]);
     bench.sdist("gamma", "2.0");
@@ -346,4 +352,96 @@ fn days_end_in_utc() {
     for bad in ["", "2023-13-01", "2023-10-25T10:00:00", "2023-10-25T10:00:00+02:00", "25.10.2023", "2023-10-25Tx:00:00Z"] {
         assert!(last_moment(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_project_file_is_read_without_the_sources_of_a_tool() {
+    let bench = Bench::new();
+    bench.wheel("alpha-1.0-py3-none-any.whl", &["beta ; sys_platform == 'win32'"]);
+    bench.put(
+        "pyproject.toml",
+        "[project]\nname = \"own\"\nversion = \"1\"\ndependencies = [\"alpha\"]\n[tool.uv.sources]\nalpha = { path = \"/nowhere\" }\n",
+    );
+    assert_eq!(versions(&bench.resolve("requirements = \"pyproject.toml\"").unwrap()), "alpha 1.0");
+}
+
+#[test]
+fn wheels_of_other_platforms_are_never_taken() {
+    let bench = Bench::new();
+    bench.wheel("alpha-1.0-cp311-cp311-win_amd64.whl", &[]);
+    bench.wheel("alpha-1.0-cp311-cp311-musllinux_1_2_x86_64.whl", &[]);
+    let error = bench.resolve("packages = [\"alpha\"]").unwrap_err();
+    assert!(error.starts_with("uv finds no set of Python packages that fits"), "{error}");
+    bench.wheel("alpha-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", &[]);
+    bench.wheel("alpha-1.0-cp311-cp311-manylinux_2_28_x86_64.whl", &[]);
+    let found = bench.resolve("packages = [\"alpha\"]").unwrap();
+    assert!(found[0].pin.to_string().contains("manylinux_2_28"), "{}", found[0].pin);
+}
+
+#[test]
+fn one_question_for_all_that_is_fetched_and_what_is_gone_is_named() {
+    let bench = Bench::new();
+    for file in ["alpha-1.0-py3-none-any.whl", "beta-1.0-py3-none-any.whl", "gone-1.0-py3-none-any.whl"] {
+        bench.wheel(file, &[]);
+    }
+    let manifest = bench.manifest("packages = [\"alpha\", \"beta\", \"gone\"]");
+    let found = bench.resolve("packages = [\"alpha\", \"beta\", \"gone\"]").unwrap();
+    // The same version again, with other bytes.
+    fs::remove_dir_all(bench.path("simple/gone")).unwrap();
+    bench.wheel("gone-1.0-py3-none-any.whl", &["alpha"]);
+    let pypi = Pypi::new();
+    pypi.expect(&found);
+    bench.with(&manifest, |cx| {
+        pypi.fetch(&found[0], cx).unwrap();
+        assert_eq!(pypi.located.lock().unwrap().len(), 3);
+        pypi.fetch(&found[1], cx).unwrap();
+        let error = text(&pypi.fetch(&found[2], cx).unwrap_err());
+        assert!(error.contains("the index `local` no longer has gone-1.0-py3-none-any.whl with sha256:"), "{error}");
+        assert!(error.contains("pack vendor"), "{error}");
+        // Everything else is there, and nothing is asked any more.
+        let offline = Net::new(true);
+        let cx = Context { net: &offline, ..*cx };
+        Pypi::new().fetch(&found[0], &cx).unwrap();
+        assert!(text(&Pypi::new().fetch(&found[2], &cx).unwrap_err()).contains("`--offline` forbids asking a package index"));
+    });
+}
+
+#[test]
+fn the_c_library_of_the_system_decides() {
+    let libc = |version: &str| {
+        let text = |text: &str| text.to_owned();
+        let pin = crate::artifact::DebPin {
+            suite: text("bookworm"),
+            package: Name::new("libc6").unwrap(),
+            version: text(version),
+            architecture: text("amd64"),
+            file: text("pool/libc6.deb"),
+        };
+        let name = Name::new("libc6").unwrap();
+        vec![Artifact {
+            name,
+            role: Role::System,
+            pin: Pin::Debian(pin),
+            digest: Digest::of(b""),
+            size: 0,
+            basis: Basis::Published,
+            files: None,
+        }]
+    };
+    let manifest = Bench::new().manifest("");
+    let judge =
+        |system: &[Artifact]| target(manifest.python.as_ref().unwrap(), system, &mut Vec::new()).map(|target| target.glibc);
+    for (version, glibc) in [("2.36-9+deb12u10", 36), ("2.41-12", 40), ("2.30-1", 28)] {
+        assert_eq!(judge(&libc(version)).unwrap(), glibc, "{version}");
+    }
+    assert!(judge(&libc("2.13-1")).unwrap_err().to_string().contains("expected glibc 2.17 or newer"));
+    assert!(judge(&libc("x")).unwrap_err().to_string().contains("found `x`"));
+    let mut other = libc("2.36-9");
+    if let Pin::Debian(pin) = &mut other[0].pin {
+        pin.package = Name::new("musl").unwrap();
+    }
+    assert!(judge(&other).unwrap_err().to_string().contains("no package `libc6`"));
+    let mut warnings = Vec::new();
+    assert_eq!(target(manifest.python.as_ref().unwrap(), &[], &mut warnings).unwrap().glibc, GLIBC_WITHOUT_SYSTEM);
+    assert_eq!(warnings.len(), 1);
 }
