@@ -327,6 +327,12 @@ impl Layout {
         }
         self.put(&self.root.join("oci-layout"), LAYOUT)?;
         self.put(&self.root.join("index.json"), &index(images)?)?;
+        // The layout is locked, so a temporary file belongs to nobody but a build that was killed.
+        for entry in fs::read_dir(&self.root).map_err(io_error("read", &self.root))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".tmp-") {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
         let blobs = self.blobs();
         for entry in fs::read_dir(&blobs).map_err(io_error("read", &blobs))?.flatten() {
             if !named.contains(entry.file_name().to_string_lossy().as_ref()) {

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::image::ImageError;
+use crate::layer::LayerError;
+use crate::net::NetError;
 use crate::plan::PlanError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -101,6 +103,22 @@ fn help_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(ImageError::Occupied { .. }) = cause.downcast_ref::<ImageError>() {
         return Some("choose another place with `-o`".to_owned());
+    }
+    // A transparent error stands in the chain in place of what it holds.
+    match cause.downcast_ref::<ImageError>() {
+        Some(ImageError::Store(inner)) => return help_of(inner),
+        Some(ImageError::Layer(inner)) => return help_of(inner),
+        _ => {}
+    }
+    match cause.downcast_ref::<LayerError>() {
+        Some(LayerError::Store(inner)) => return help_of(inner),
+        Some(LayerError::Write { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+            return Some("make room, or choose another place with `-o`; then run the command again".to_owned());
+        }
+        _ => {}
+    }
+    if let Some(NetError::Store(inner)) = cause.downcast_ref::<NetError>() {
+        return help_of(inner);
     }
     match cause.downcast_ref::<StoreError>() {
         Some(StoreError::Missing { .. } | StoreError::Spoiled { .. }) => Some("run `pack fetch` to bring it again".to_owned()),

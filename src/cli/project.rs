@@ -20,6 +20,10 @@ use crate::manifest::Manifest;
 use crate::secret;
 use crate::source::pypi::Pypi;
 
+/// What a lock is called while it is written, before the number of its process. The `path` source
+/// leaves it out of `[code]`.
+const TEMPORARY: &str = ".pack.lock.tmp-";
+
 /// Bytes of a manifest or competition file at most.
 const MAX_TEXT: u64 = 4 << 20;
 
@@ -129,7 +133,8 @@ impl Project {
             return Ok(false);
         }
         let path = self.root.join("pack.lock");
-        let temporary = self.root.join(format!(".pack.lock.tmp-{}", std::process::id()));
+        sweep(&self.root);
+        let temporary = self.root.join(format!("{TEMPORARY}{}", std::process::id()));
         let write = || {
             let mut file = File::create(&temporary)?;
             file.write_all(text.as_bytes())?;
@@ -142,6 +147,17 @@ impl Project {
             .with_context(|| format!("cannot write `{}`", path.display()))?;
         self.lock_text = Some(text);
         Ok(true)
+    }
+}
+
+/// Removes half-written locks of processes that were killed. What stays does no harm, so nothing is reported.
+fn sweep(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
+        if process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists() {
+            drop(fs::remove_file(entry.path()));
+        }
     }
 }
 

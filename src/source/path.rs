@@ -86,7 +86,7 @@ pub fn read_tree(cx: &Context, relative: &str, role: Role, files: &[String], wha
     let outside = relative.starts_with('/') || Path::new(relative).components().any(|c| c.as_os_str() == "..");
     if outside {
         return Err(SourceError::new(format!("{what}: path `{relative}` leaves the project's folder"))
-            .help("put the files, or a link to nothing outside, beside pack.toml"));
+            .help("put the files themselves beside pack.toml"));
     }
     let skip = if role == Role::Code { Exclusions::of(cx) } else { Exclusions::default() };
     tree_of(cx.store, &root, role == Role::Code, &skip, files, what, cx)
@@ -184,7 +184,7 @@ fn walk(
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                problems.push(error.to_string());
+                problems.push(unreadable(&error, root));
                 continue;
             }
         };
@@ -204,6 +204,42 @@ fn walk(
             Err(problem) => problems.push(format!("`{path}` {problem}")),
         }
     }
+}
+
+/// What the walk could not read: the place once, shortened, and what the system said.
+fn unreadable(error: &ignore::Error, root: &Path) -> String {
+    let mut inner = error;
+    let mut place = None;
+    loop {
+        inner = match inner {
+            ignore::Error::WithPath { path, err } => {
+                place = Some(path.as_path());
+                err
+            }
+            ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => err,
+            _ => break,
+        };
+    }
+    let Some(place) = place else { return inner.to_string() };
+    let shown: String = place.strip_prefix(root).unwrap_or(place).to_string_lossy().chars().flat_map(char::escape_debug).collect();
+    let shown = match shown.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &shown[..at]),
+        None => shown,
+    };
+    // The library's own text would name the whole path again; the system's lies beneath it.
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = inner.io_error().map(|error| error as _);
+    let mut why = inner.to_string();
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.raw_os_error().is_some()) {
+            why = error.to_string();
+        }
+        cause = match io.and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    format!("`{shown}` cannot be read: {why}")
 }
 
 /// Mode and size of a regular file, or of the one that a link inside the folder leads to.
@@ -261,6 +297,8 @@ impl Exclusions {
         full == self.store
             || self.paths.iter().any(|path| path == relative)
             || relative.file_name().is_some_and(|name| name == ".git")
+            // A lock that is being written, or was when its process was killed.
+            || relative.to_str().is_some_and(|name| name.starts_with(".pack.lock.tmp-"))
             || full.join("oci-layout").is_file()
     }
 }

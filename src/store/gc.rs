@@ -84,7 +84,11 @@ impl Store {
                 drop(fs::remove_file(self.trust_path(&digest)));
             }
         }
-        for folder in [self.blobs(), self.root.join("trust"), self.root.join("refused")] {
+        let mut folders = vec![self.blobs(), self.root.join("trust"), self.root.join("refused")];
+        if let Ok(kinds) = fs::read_dir(self.root.join("cache")) {
+            folders.extend(kinds.flatten().map(|kind| kind.path()));
+        }
+        for folder in folders {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
