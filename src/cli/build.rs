@@ -136,7 +136,7 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
     let layers = layers(session, options.memory);
     let (images, written) = match options.format {
         Format::OciLayout => {
-            let layout = Layout::open(&output)?;
+            let layout = Layout::open(&output, &session.store)?;
             let mut written = Written::default();
             let images = plans.iter().map(|plan| layout.image(plan, &layers, &mut written)).collect::<Result<Vec<Image>, _>>()?;
             layout.finish(&images)?;
