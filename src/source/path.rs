@@ -222,7 +222,8 @@ fn unreadable(error: &ignore::Error, root: &Path) -> String {
         };
     }
     let Some(place) = place else { return inner.to_string() };
-    let shown: String = place.strip_prefix(root).unwrap_or(place).to_string_lossy().chars().flat_map(char::escape_debug).collect();
+    let shown: String =
+        place.strip_prefix(root).unwrap_or(place).to_string_lossy().chars().flat_map(char::escape_debug).collect();
     let shown = match shown.char_indices().nth(80) {
         Some((at, _)) => format!("{}…", &shown[..at]),
         None => shown,

@@ -14,6 +14,8 @@ mod archives;
 #[path = "../support/server.rs"]
 mod server;
 
+mod golden;
 mod refusals;
 mod reproducible;
+mod schema;
 mod support;

@@ -87,7 +87,9 @@ fn another_folder_store_and_mirror() {
     // The second mirror says the same of the same bytes at another address.
     let server = &two.index().server;
     let digest = pack::digest::Digest::of(&model_wheel()).hex();
-    let page = format!("{{\"meta\": {{\"api-version\": \"1.0\"}}, \"name\": \"demo-model\", \"files\": [{{\"filename\": \"{MODEL}\", \"url\": \"/other/place/{MODEL}\", \"hashes\": {{\"sha256\": \"{digest}\"}}}}]}}");
+    let page = format!(
+        "{{\"meta\": {{\"api-version\": \"1.0\"}}, \"name\": \"demo-model\", \"files\": [{{\"filename\": \"{MODEL}\", \"url\": \"/other/place/{MODEL}\", \"hashes\": {{\"sha256\": \"{digest}\"}}}}]}}"
+    );
     server.forget("/simple/demo-model/");
     server.forget(&format!("/files/{MODEL}"));
     server.on("/simple/demo-model/", Answer::ok(page).header("Content-Type", "application/vnd.pypi.simple.v1+json"));

@@ -229,7 +229,11 @@ impl Bench {
     /// The smallest project whose base model travels in a wheel of an index of its own.
     pub fn indexed() -> Self {
         let mut bench = Self::tiny();
-        bench.edit("pack.toml", "[models.base]\npath = \"model\"", "[models.base]\npypi = \"demo-model==1.0\"\nfiles = [\"demo_model/*.bin\"]");
+        bench.edit(
+            "pack.toml",
+            "[models.base]\npath = \"model\"",
+            "[models.base]\npypi = \"demo-model==1.0\"\nfiles = [\"demo_model/*.bin\"]",
+        );
         let index = Index::new();
         index.wheel("demo_model-1.0-py3-none-any.whl", &model_wheel());
         bench.set("UV_DEFAULT_INDEX", index.server.url("/simple/"));

