@@ -14,6 +14,7 @@ mod archives;
 #[path = "../support/server.rs"]
 mod server;
 
+mod engines;
 mod golden;
 mod refusals;
 mod reproducible;
