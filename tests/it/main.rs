@@ -14,6 +14,9 @@ mod archives;
 #[path = "../support/server.rs"]
 mod server;
 
+mod engines;
+mod golden;
 mod refusals;
 mod reproducible;
+mod schema;
 mod support;

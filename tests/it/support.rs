@@ -357,6 +357,8 @@ pub fn wheel_parts(name: &str, version: &str, files: &[(&str, &[u8])]) -> (Vec<Z
 /// A wheel of members and a RECORD's text.
 pub fn wheel_from(name: &str, version: &str, mut members: Vec<ZipMember>, record: &str) -> Vec<u8> {
     members.push(ZipMember::new(&format!("{name}-{version}.dist-info/RECORD"), record.as_bytes()));
+    // Stored as it is, so that no compressor has a part in a digest.
+    members.iter_mut().for_each(|member| member.deflate = false);
     TestZip::of(&members).bytes()
 }
 

@@ -64,7 +64,7 @@ pub const ROWS: &[Row] = &[
         "a manifest that is not UTF-8",
         "lock",
         |b| b.write("pack.toml", b"name = \"\xff\""),
-        "error: `./pack.toml` is not UTF-8",
+        "error: `[project]/pack.toml` is not UTF-8",
     ),
     row(
         "unknown",
@@ -85,7 +85,7 @@ pub const ROWS: &[Row] = &[
         "a competition file that is not there",
         "lock",
         |b| b.edit("pack.toml", "\"competition.toml\"", "\"c.toml\""),
-        "error: cannot read competition `c.toml`\ncaused by: cannot read `./c.toml`\ncaused by: No such file or directory (os error 2)",
+        "error: cannot read competition `c.toml`\ncaused by: cannot read `[project]/c.toml`\ncaused by: No such file or directory (os error 2)",
     ),
     row(
         "unknown",
@@ -117,7 +117,7 @@ pub const ROWS: &[Row] = &[
         "no project here",
         "lock",
         |b| std::fs::remove_file(b.at("pack.toml")).unwrap(),
-        "error: there is no pack.toml in `.`\nhelp: `pack init` makes a project",
+        "error: there is no pack.toml in `[project]`\nhelp: `pack init` makes a project",
     ),
     row(
         "unknown",
@@ -180,14 +180,14 @@ pub const ROWS: &[Row] = &[
         "a lock from the future",
         "build",
         |b| b.edit("pack.lock", "version = 1", "version = 2"),
-        "error: pack.lock:3:1: lock version 2 is not known to this pack, which knows 1\nhelp: install the `pack` that wrote it, or run `pack lock` to lock anew",
+        "error: pack.lock:3:1: lock version 2 is not known to this pack, which knows 1\nhelp: install the `pack` that wrote it; or remove pack.lock and run `pack lock` to choose everything anew",
     ),
     locked(
         "future",
         "a plan from the future",
         "build",
         |b| b.edit("pack.lock", "plan = 1", "plan = 7"),
-        "error: pack.lock:4:1: plan version 7 is not known to this pack, which knows 1\nhelp: install the `pack` that wrote it, or run `pack lock` to lock anew",
+        "error: pack.lock:4:1: plan version 7 is not known to this pack, which knows 1\nhelp: install the `pack` that wrote it; or remove pack.lock and run `pack lock` to choose everything anew",
     ),
     locked(
         "future",
@@ -281,7 +281,7 @@ fn unknown_flag() {
     says(
         &bench.run("lock --upgrad=base"),
         2,
-        "error: unexpected argument '--upgrad' found\n\n  tip: a similar argument exists: '--upgrade'\n\nUsage: pack lock --upgrade[=<NAME>] [PROJECT]\n\nFor more information, try '--help'.",
+        "error: unexpected argument '--upgrad' found\n\n  tip: a similar argument exists: '--upgrade'\n\nUsage: pack lock --upgrade [<NAME>] [PROJECT]\n\nFor more information, try '--help'.",
     );
 }
 

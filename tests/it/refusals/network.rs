@@ -41,13 +41,13 @@ pub const ROWS: &[Row] = &[
         "wrong byte of the right length",
         "a wheel with another byte",
         |b| b.index().instead(MODEL, Answer::ok(wrong_byte())),
-        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:eef970fb158e3c3cf53eb1572d29f2ad98e57ec8dcd7546d6f47a17644069a09, found sha256:c85455a7dc6394093c413fd7008393289aa9ddd6cd782e99461b60dbac5d5009\nhelp: the mirror has another file under this name: name another mirror",
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:3dfef75016d0a38cd234cb7af7d7eb071fa2c8c7985679d7a74b235332ea18df, found sha256:bb53660870cb3f14688f3ce038b4159543d508a0dcffb9d17f948e325a21c059\nhelp: the mirror has another file under this name: name another mirror",
     ),
     lock(
         "wrong byte of the right length",
         "a wheel with another byte, met by lock",
         |b| b.index().instead(MODEL, Answer::ok(wrong_byte())),
-        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:eef970fb158e3c3cf53eb1572d29f2ad98e57ec8dcd7546d6f47a17644069a09, found sha256:c85455a7dc6394093c413fd7008393289aa9ddd6cd782e99461b60dbac5d5009\nhelp: the mirror has another file under this name: name another mirror",
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected sha256:3dfef75016d0a38cd234cb7af7d7eb071fa2c8c7985679d7a74b235332ea18df, found sha256:bb53660870cb3f14688f3ce038b4159543d508a0dcffb9d17f948e325a21c059\nhelp: the mirror has another file under this name: name another mirror",
     ),
     row(
         "truncated body",
@@ -90,13 +90,13 @@ pub const ROWS: &[Row] = &[
         "server",
         "a server that says too great a length",
         |b| b.index().instead(MODEL, Answer::ok(model_wheel()).lie(99_999_999)),
-        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41071 bytes, found 99999999\nhelp: the mirror has another file under this name: name another mirror",
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41168 bytes, found 99999999\nhelp: the mirror has another file under this name: name another mirror",
     ),
     row(
         "server",
         "a server that says too small a length",
         |b| b.index().instead(MODEL, Answer::ok(model_wheel()).lie(100)),
-        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41071 bytes, found 100\nhelp: the mirror has another file under this name: name another mirror",
+        "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl does not have the bytes asked for\ncaused by: expected 41168 bytes, found 100\nhelp: the mirror has another file under this name: name another mirror",
     ),
     row(
         "server",
@@ -130,7 +130,7 @@ pub const ROWS: &[Row] = &[
         "another platform",
         "a source distribution only",
         sdist_only,
-        "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has one\n    either build its wheel and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version: another version of `demo-model`, if one has a wheel, in the requirements\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each",
+        "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has a wheel\n    either build its wheel and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version, or do without it\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each",
     ),
     lock(
         "RECORD",

@@ -20,42 +20,42 @@ pub const ROWS: &[Row] = &[
         "a pipe in a data set",
         "lock",
         |b| pipe(b, "raw/pipe"),
-        "error: data raw: `./raw` cannot be taken:\n  `pipe` is not a regular file",
+        "error: data raw: `[project]/raw` cannot be taken:\n  `pipe` is not a regular file",
     ),
     row(
         "special files",
         "a device in a data set, or a socket",
         "lock",
         device,
-        "error: data raw: `./raw` cannot be taken:\n  `device` is not a regular file",
+        "error: data raw: `[project]/raw` cannot be taken:\n  `device` is not a regular file",
     ),
     row(
         "special files",
         "a link out of the folder",
         "lock",
         |b| symlink("/etc/hostname", b.at("raw/link")).unwrap(),
-        "error: data raw: `./raw` cannot be taken:\n  `link` is a link that leads out of the folder",
+        "error: data raw: `[project]/raw` cannot be taken:\n  `link` is a link that leads out of the folder",
     ),
     row(
         "special files",
         "a link that leads nowhere",
         "lock",
         |b| symlink("nothing", b.at("raw/link")).unwrap(),
-        "error: data raw: `./raw` cannot be taken:\n  `link` is a link that leads nowhere",
+        "error: data raw: `[project]/raw` cannot be taken:\n  `link` is a link that leads nowhere",
     ),
     row(
         "special files",
         "a link to a folder",
         "lock",
         |b| symlink(".", b.at("raw/link")).unwrap(),
-        "error: data raw: `./raw` cannot be taken:\n  `link` is a link to a folder; name the folder itself",
+        "error: data raw: `[project]/raw` cannot be taken:\n  `link` is a link to a folder; name the folder itself",
     ),
     row(
         "special files",
         "many wrong things at once",
         "lock",
         many_wrong,
-        "error: data raw: `./raw` cannot be taken:\n  `a-pipe` is not a regular file\n  `link-00` is a link that leads out of the folder\n  `link-01` is a link that leads out of the folder\n  `link-02` is a link that leads out of the folder\n  `link-03` is a link that leads out of the folder\n  `link-04` is a link that leads out of the folder\n  `link-05` is a link that leads out of the folder\n  `link-06` is a link that leads out of the folder\n  `link-07` is a link that leads out of the folder\n  `link-08` is a link that leads out of the folder\n  `link-09` is a link that leads out of the folder\n  `link-10` is a link that leads out of the folder\n  `link-11` is a link that leads out of the folder\n  `link-12` is a link that leads out of the folder\n  `link-13` is a link that leads out of the folder\n  `link-14` is a link that leads out of the folder\n  `link-15` is a link that leads out of the folder\n  `link-16` is a link that leads out of the folder\n  `link-17` is a link that leads out of the folder\n  `link-18` is a link that leads out of the folder\n  and 6 more",
+        "error: data raw: `[project]/raw` cannot be taken:\n  `a-pipe` is not a regular file\n  `link-00` is a link that leads out of the folder\n  `link-01` is a link that leads out of the folder\n  `link-02` is a link that leads out of the folder\n  `link-03` is a link that leads out of the folder\n  `link-04` is a link that leads out of the folder\n  `link-05` is a link that leads out of the folder\n  `link-06` is a link that leads out of the folder\n  `link-07` is a link that leads out of the folder\n  `link-08` is a link that leads out of the folder\n  `link-09` is a link that leads out of the folder\n  `link-10` is a link that leads out of the folder\n  `link-11` is a link that leads out of the folder\n  `link-12` is a link that leads out of the folder\n  `link-13` is a link that leads out of the folder\n  `link-14` is a link that leads out of the folder\n  `link-15` is a link that leads out of the folder\n  `link-16` is a link that leads out of the folder\n  `link-17` is a link that leads out of the folder\n  `link-18` is a link that leads out of the folder\n  and 6 more",
     ),
     Row { of: "special files", name: "a link inside the folder is followed", how: How::Story(inner_link) },
     row(
@@ -63,14 +63,14 @@ pub const ROWS: &[Row] = &[
         "a name that is not UTF-8",
         "lock",
         |b| b.write(OsStr::from_bytes(b"raw/caf\xe9.txt"), "x"),
-        "error: data raw: `./raw` cannot be taken:\n  path `caf\\xe9.txt` is not UTF-8",
+        "error: data raw: `[project]/raw` cannot be taken:\n  path `caf\\xe9.txt` is not UTF-8",
     ),
     row(
         "names",
         "a name with a line break",
         "lock",
         |b| b.write("raw/a\nb", "x"),
-        "error: data raw: `./raw` cannot be taken:\n  path `a\\nb` holds a control character",
+        "error: data raw: `[project]/raw` cannot be taken:\n  path `a\\nb` holds a control character",
     ),
     Row { of: "names", name: "a path of more than 4,096 bytes", how: How::Story(long_path) },
     row(
@@ -78,9 +78,9 @@ pub const ROWS: &[Row] = &[
         "a model that is not there",
         "lock",
         |b| fs::remove_dir_all(b.at("model")).unwrap(),
-        "error: model base: cannot read `./model`\ncaused by: No such file or directory (os error 2)",
+        "error: model base: cannot read `[project]/model`\ncaused by: No such file or directory (os error 2)",
     ),
-    row("empty", "an empty folder", "lock", empty_folder, "error: data raw: `./raw` holds no file"),
+    row("empty", "an empty folder", "lock", empty_folder, "error: data raw: `[project]/raw` holds no file"),
     row("empty", "an empty manifest", "lock", |b| b.write("pack.toml", ""), "error: pack.toml:1:1: missing field `submission`"),
     Row { of: "empty", name: "an empty file", how: How::Story(empty_file) },
     Row { of: "many files", name: "a hundred thousand small files", how: How::Story(many_files) },
@@ -91,7 +91,7 @@ pub const ROWS: &[Row] = &[
         "a pattern that matches nothing",
         "lock",
         |b| b.edit("pack.toml", "path = \"raw\"", "path = \"raw\"\nfiles = [\"*.csv\"]"),
-        "error: data raw: `./raw` cannot be taken:\n  pattern `*.csv` matches no file",
+        "error: data raw: `[project]/raw` cannot be taken:\n  pattern `*.csv` matches no file",
     ),
 ];
 
@@ -132,7 +132,7 @@ fn long_path() {
             21,
             4_222,
             2,
-            "error: data raw: `./raw` cannot be taken:\n  `dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd…` cannot be read: File name too long (os error 36)",
+            "error: data raw: `[project]/raw` cannot be taken:\n  `dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd…` cannot be read: File name too long (os error 36)",
         ),
     ] {
         let bench = Bench::tiny();
@@ -196,7 +196,7 @@ fn growing() {
     let ran = bench.run("lock");
     appending.kill().unwrap();
     appending.wait().unwrap();
-    let says = "error: model base: `./model/large.bin` changed while it was being read\n\
+    let says = "error: model base: `[project]/model/large.bin` changed while it was being read\n\
                 help: stop what writes to it, then run the command again";
     super::judge(&ran, 2, says).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(!bench.at("pack.lock").exists());

@@ -1,0 +1,128 @@
+//! Engines: the example's images, built from real packages, run by podman and runc and read by skopeo.
+//!
+//! Needs root, the engines, and the host's package archive and index through their ordinary clients; `.ci/run`
+//! installs what is missing. The container has no network. What is fetched stays under `target/` for the next run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use crate::support::{PACK, is_root};
+
+/// Runs a program to its end.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output: Output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The example, locked and built once for all tests: with the user's own settings, as a user would.
+fn example() -> &'static Path {
+    static PLACE: OnceLock<PathBuf> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let project = root.join("example");
+        drop(fs::remove_dir_all(&project));
+        run(Command::new(PACK).arg("demo").arg(&project).arg("--store").arg(root.join("example-store")));
+        project.join("image")
+    })
+}
+
+const IMPORTS: &str = "import sys, mlx.core, numpy, model, tokenizer, runtime; print('imports work with', sys.version_info[:2])";
+
+/// Starts what the image serves and asks it, from inside, since there is no network.
+const ASK: &str = "
+import json, subprocess, sys, time, urllib.request
+server = subprocess.Popen(json.loads(sys.argv[1]))
+body = json.dumps({'prompt': 'The cat', 'max_new_tokens': 2, 'temperature': 0.0}).encode()
+request = urllib.request.Request('http://127.0.0.1:80/process', body, {'Content-Type': 'application/json'})
+for _ in range(300):
+    try:
+        print('answered', urllib.request.urlopen(request, timeout=60).status)
+        break
+    except OSError as error:
+        last = error
+        time.sleep(0.2)
+else:
+    raise SystemExit(f'no answer: {last}')
+server.kill()
+";
+
+/// The config of the serve image, as skopeo reads it.
+fn config() -> serde_json::Value {
+    let image = format!("oci:{}:serve", example().display());
+    serde_json::from_str(&run(Command::new("skopeo").args(["inspect", "--config", &image]))).unwrap()
+}
+
+fn entrypoint() -> String {
+    config()["config"]["Entrypoint"].to_string()
+}
+
+#[test]
+fn skopeo_reads_both_images() {
+    for tag in ["serve", "train"] {
+        let image = format!("oci:{}:{tag}", example().display());
+        let inspected: serde_json::Value = serde_json::from_str(&run(Command::new("skopeo").args(["inspect", &image]))).unwrap();
+        assert_eq!(inspected["Architecture"], "amd64");
+        assert_eq!(inspected["Created"], "1980-01-01T00:00:00Z");
+    }
+}
+
+fn podman(arguments: &[&str]) -> String {
+    assert!(is_root(), "engines are tried as root");
+    let image = format!("oci:{}:serve", example().display());
+    let mut command = Command::new("podman");
+    command.args(["--runtime", "runc", "run", "--rm", "--network=none"]);
+    command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--entrypoint", "python", &image]);
+    run(command.args(arguments))
+}
+
+#[test]
+fn podman_starts_python_and_the_server_answers() {
+    assert_eq!(podman(&["-c", IMPORTS]).trim(), "imports work with (3, 11)");
+    assert!(podman(&["-c", ASK, &entrypoint()]).contains("answered 200"));
+}
+
+/// A root file system of all layers, and runc's own default specification for it.
+#[test]
+fn runc_starts_python_and_the_server_answers() {
+    assert!(is_root(), "engines are tried as root");
+    let folder = tempfile::Builder::new().prefix("pack-it-runc-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let root = folder.path().join("rootfs");
+    fs::create_dir(&root).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&run(Command::new(PACK).args(["image", "ls", "--json"]).arg(example()))).unwrap();
+    let serve = listed.as_array().unwrap().iter().find(|image| image["tag"] == "serve").unwrap();
+    for layer in serve["layers"].as_array().unwrap() {
+        let hex = layer["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let blob = example().join("blobs/sha256").join(hex);
+        run(Command::new("tar").arg("-xf").arg(&blob).arg("-C").arg(&root).args(if layer["digest"] == layer["diff_id"] {
+            &[][..]
+        } else {
+            &["--zstd"][..]
+        }));
+    }
+    run(Command::new("runc").arg("spec").current_dir(folder.path()));
+    let file = folder.path().join("config.json");
+    let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let config = config();
+    spec["process"]["terminal"] = false.into();
+    spec["process"]["cwd"] = "/submission".into();
+    spec["process"]["env"] = config["config"]["Env"].clone();
+    spec["process"]["rlimits"] = serde_json::json!([]);
+    spec["process"]["args"] = serde_json::json!(["python", "-c", ASK, entrypoint()]);
+    // The port is below 1024.
+    for set in ["bounding", "effective", "permitted"] {
+        spec["process"]["capabilities"][set].as_array_mut().unwrap().push("CAP_NET_BIND_SERVICE".into());
+    }
+    spec["root"]["readonly"] = true.into();
+    let scratch = serde_json::json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] });
+    spec["mounts"].as_array_mut().unwrap().push(scratch);
+    fs::write(&file, serde_json::to_vec(&spec).unwrap()).unwrap();
+    let name = format!("pack-it-{}", std::process::id());
+    let said = run(Command::new("runc").args(["run", &name]).current_dir(folder.path()));
+    assert!(said.contains("answered 200"), "{said}");
+}
