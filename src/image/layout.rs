@@ -46,18 +46,29 @@ impl Layout {
         if fs::canonicalize(store.root()).is_ok_and(|store| real.starts_with(&store) || store.starts_with(&real)) {
             return Err(occupied());
         }
+        // The marker comes first: a build that is killed after this, or runs beside us, finds its own folder.
+        let marker = real.join(MARKER);
+        match File::create_new(&marker) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("create", &marker)(error).into()),
+        }
         // A handed-in folder may hold links in place of ours; through them we would write, and remove, elsewhere.
         for folder in [real.join("blobs"), real.join("blobs/sha256")] {
             match fs::symlink_metadata(&folder) {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => return Err(occupied()),
-                Err(_) => fs::create_dir(&folder).map_err(io_error("create", &folder))?,
+                Err(_) => match fs::create_dir(&folder) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(io_error("create", &folder)(error).into());
+                    }
+                    _ => {}
+                },
             }
         }
         let lock = File::open(&real).map_err(io_error("open", &real))?;
         lock.lock().map_err(io_error("lock", &real))?;
         let layout = Layout { root: real, _lock: lock };
-        layout.put(&layout.root.join(MARKER), b"")?;
         layout.put(&layout.root.join("oci-layout"), LAYOUT)?;
         Ok(layout)
     }
