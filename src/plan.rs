@@ -22,6 +22,8 @@ use crate::tree::{Mode, Tree};
 
 mod texts;
 
+pub use texts::{environment, step_environment};
+
 /// The plan version this `pack` follows.
 pub const VERSION: u32 = 1;
 

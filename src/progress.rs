@@ -69,9 +69,9 @@ impl Progress {
         let parent = self.total.clone();
         if let Some(bars) = &self.bars {
             let style = if total > 0 {
-                "{prefix:<36!} {bar:24} {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12} {eta:>4}"
+                "{prefix:<28!} {bar:14} {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:>11} {eta:>4}"
             } else {
-                "{prefix:<36!} {spinner} {bytes:>10} {elapsed:>4}"
+                "{prefix:<28!} {spinner} {decimal_bytes:>9} {elapsed:>4}"
             };
             let bar = bars.add(ProgressBar::new(total));
             bar.set_style(ProgressStyle::with_template(style).expect("the template is a constant"));

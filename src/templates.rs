@@ -21,28 +21,36 @@ macro_rules! files {
 }
 
 /// All templates; the first is the default.
-pub const ALL: &[Template] = &[Template {
-    name: "smollm2-lora",
-    summary: "a LoRA of SmolLM2-135M, trained with mlx on a CPU in half a minute; needs no GPU and no account",
-    files: files!("smollm2-lora":
-        ".packignore",
-        "README.md",
-        "adapter/adapter_config.json",
-        "adapter/adapter_model.safetensors",
-        "competition.toml",
-        "data/dictionary/SOURCE.txt",
-        "data/dictionary/entries.txt",
-        "model.py",
-        "pack.toml",
-        "prepare.py",
-        "requirements.txt",
-        "runtime.py",
-        "serve.py",
-        "tokenizer.py",
-        "train.py",
-    ),
-    outputs: &[("adapter", "adapter")],
-}];
+pub const ALL: &[Template] = &[
+    Template {
+        name: "smollm2-lora",
+        summary: "a LoRA of SmolLM2-135M, trained with mlx on a CPU in half a minute; needs no GPU and no account",
+        files: files!("smollm2-lora":
+            ".packignore",
+            "README.md",
+            "adapter/adapter_config.json",
+            "adapter/adapter_model.safetensors",
+            "competition.toml",
+            "data/dictionary/SOURCE.txt",
+            "data/dictionary/entries.txt",
+            "model.py",
+            "pack.toml",
+            "prepare.py",
+            "requirements.txt",
+            "runtime.py",
+            "serve.py",
+            "tokenizer.py",
+            "train.py",
+        ),
+        outputs: &[("adapter", "adapter")],
+    },
+    Template {
+        name: "minimal",
+        summary: "Python and one file: a server that answers the contract without a model; a place to begin",
+        files: files!("minimal": "README.md", "pack.toml", "serve.py"),
+        outputs: &[],
+    },
+];
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub step: String,
     /// That step's key.
     pub key: String,
+    /// Digest of what the lock had under this name, where it was something else.
+    pub replaced: Option<String>,
 }
 
 /// Adopts one output.
@@ -63,7 +65,16 @@ pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Sessio
         ..lock.clone()
     };
     lock::fetch(project, &needed, session)?;
-    let key = step::key(&step_name, &step, &project.manifest, &lock, &runtime(&lock, session)?)?;
+    let keys = step::keys(&project.manifest, &lock, project.track(), &runtime(&lock, session)?)?;
+    let key = keys[&step_name];
+    for input in &step.inputs {
+        let absent = project.manifest.maker(input).is_some() && !lock.artifacts.iter().any(|artifact| artifact.name == *input);
+        if absent {
+            session.progress.note(&format!(
+                "note: `{input}`, which step `{step_name}` takes, is not in the lock; adopting it later makes `{name}` stale"
+            ));
+        }
+    }
     let tree = read_folder(&session.context(project), folder, &format!("{role} {name}"))?;
     let artifact = Artifact {
         name: name.clone(),
@@ -74,15 +85,29 @@ pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Sessio
         basis: Basis::Claimed,
         files: Some(tree),
     };
-    let outcome = Outcome {
+    let mut outcome = Outcome {
         name: name.to_string(),
         digest: artifact.digest.to_string(),
         files: artifact.files.as_ref().map_or(0, |tree| tree.files().len()),
         bytes: artifact.size,
         step: step_name.to_string(),
         key: key.to_string(),
+        replaced: None,
     };
-    lock.artifacts.retain(|old| (old.role, &old.name) != (role, name));
+    let before = lock.artifacts.iter().find(|old| old.name == *name && matches!(old.pin, Pin::Step(_))).cloned();
+    if session.locked {
+        if before.as_ref().is_some_and(|old| old.digest == artifact.digest) {
+            return Ok(outcome);
+        }
+        let message = match before {
+            Some(old) => format!("`{name}` in `{}` is {}, and the lock says {}", folder.display(), artifact.digest, old.digest),
+            None => format!("the lock has no `{name}`"),
+        };
+        bail!(Problem::new(message).help("without `--locked` it is taken into the lock"));
+    }
+    outcome.replaced = before.filter(|old| old.digest != artifact.digest).map(|old| old.digest.to_string());
+    // Models, data and weights share one namespace, so an entry of another class goes too.
+    lock.artifacts.retain(|old| !(old.name == *name && matches!(old.pin, Pin::Step(_))));
     lock.artifacts.push(artifact);
     lock.sort();
     project.write_lock(&lock)?;

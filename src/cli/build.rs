@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use super::error::Problem;
-use super::lock::{missing, refreshed};
+use super::lock::{UNCHECKED, check_signatures, missing, refreshed};
 use super::project::Project;
 use super::{Format, Session, Which};
-use crate::artifact::{Artifact, Name, Pin};
+use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::digest::DiffId;
 use crate::image::{Image, Layout, Written, write_archive};
 use crate::layer::{Layers, Memory};
@@ -104,14 +104,52 @@ pub fn current_lock(project: &mut Project, session: &Session) -> Result<(Lockfil
         let message = format!("pack.lock no longer answers pack.toml: {}", fatal.join(", "));
         bail!(Problem::new(message).help("run `pack lock`"));
     }
+    answers(project, &lock)?;
     let mut changes = Vec::new();
     if !session.locked {
         let fresh = refreshed(project, &lock, session)?;
         changes = fresh.changes_since(&lock);
-        project.write_lock(&fresh)?;
         lock = fresh;
     }
     Ok((lock, changes))
+}
+
+/// Entries are held against the manifest as well as digests: a lock may have been written by hand.
+fn answers(project: &Project, lock: &Lockfile) -> Result<()> {
+    let manifest = &project.manifest;
+    let mut wrong = Vec::new();
+    if lock.competition != project.competition_pin {
+        wrong.push("[competition] is not the manifest's".to_owned());
+    }
+    let system = manifest.system.as_ref().map(|system| match (&system.debian, &system.ubuntu) {
+        (Some(suite), _) => ("debian", suite.as_str(), system.snapshot.as_deref()),
+        (_, suite) => ("ubuntu", suite.as_deref().unwrap_or_default(), system.snapshot.as_deref()),
+    });
+    let locked = lock.system.as_ref().map(|pin| (pin.distribution.as_str(), pin.suite.as_str(), pin.snapshot.as_deref()));
+    if system != locked {
+        wrong.push("[system] is not the manifest's".to_owned());
+    }
+    if manifest.python.as_ref().map(|python| &python.version) != lock.python.as_ref() {
+        wrong.push("[python] is not the manifest's".to_owned());
+    }
+    for artifact in &lock.artifacts {
+        let asked = match (&artifact.pin, artifact.role) {
+            (Pin::Step(pin), _) => manifest.maker(&artifact.name).is_some_and(|(step, ..)| *step == pin.step),
+            (_, Role::System) => manifest.system.is_some(),
+            (_, Role::Python) => manifest.python.is_some(),
+            (_, Role::Code) => manifest.code.is_some(),
+            (_, Role::Model) => manifest.models.contains_key(&artifact.name),
+            (_, Role::Data) => manifest.data.contains_key(&artifact.name),
+            (_, Role::Weights) => manifest.weights.contains_key(&artifact.name),
+        };
+        if !asked {
+            wrong.push(format!("nothing in pack.toml asks for {}", describe(artifact)));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!(Problem::new(format!("pack.lock does not answer pack.toml: {}", wrong.join(", "))).help("run `pack lock`"))
 }
 
 /// diff_ids of the runtime that every step sees.
@@ -127,7 +165,12 @@ fn layers(session: &Session, memory: Memory) -> Layers<'_> {
 /// Builds the images.
 pub fn build(project: &mut Project, options: &Options, session: &Session) -> Result<Outcome> {
     let (lock, plans, refreshed) = plans(project, options.which, session)?;
+    project.write_lock(&lock)?;
     need_bytes(&lock, session)?;
+    let unchecked = check_signatures(&lock, session)?;
+    if !unchecked.is_empty() {
+        session.progress.note(UNCHECKED);
+    }
     need_fresh_outputs(project, &lock, &plans, session)?;
     let output = options.output.clone().unwrap_or_else(|| match options.format {
         Format::OciLayout => project.root.join("image"),
@@ -136,7 +179,7 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
     let layers = layers(session, options.memory);
     let (images, written) = match options.format {
         Format::OciLayout => {
-            let layout = Layout::open(&output)?;
+            let layout = Layout::open(&output, &session.store)?;
             let mut written = Written::default();
             let images = plans.iter().map(|plan| layout.image(plan, &layers, &mut written)).collect::<Result<Vec<Image>, _>>()?;
             layout.finish(&images)?;
@@ -185,10 +228,20 @@ fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
     names.dedup();
     let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
-    bail!(
-        Problem::new(format!("{} blobs ({}) are not in the store: {shown}{more}", absent.len(), bytes(size)))
-            .help("run `pack fetch`")
-    )
+    let step_only = lock
+        .artifacts
+        .iter()
+        .find(|artifact| matches!(artifact.pin, Pin::Step(_)) && artifact.blobs().iter().any(|blob| absent.contains(blob)));
+    let help = match step_only {
+        Some(output) if names.len() == 1 => {
+            format!("steps' outputs are not fetched: run `pack adopt {}=DIR` with the files", output.name)
+        }
+        Some(output) => format!("run `pack fetch`, and `pack adopt {}=DIR` with the files", output.name),
+        None => "run `pack fetch`".to_owned(),
+    };
+    let count = if absent.len() == 1 { "1 blob".to_owned() } else { format!("{} blobs", absent.len()) };
+    let be = if absent.len() == 1 { "is" } else { "are" };
+    bail!(Problem::new(format!("{count} ({}) {be} not in the store: {shown}{more}", bytes(size))).help(help))
 }
 
 fn describe(artifact: &Artifact) -> String {
@@ -205,19 +258,15 @@ fn need_fresh_outputs(project: &Project, lock: &Lockfile, plans: &[Plan], sessio
     if !lock.artifacts.iter().any(|artifact| is_served(&artifact)) {
         return Ok(());
     }
-    let stale = step::stale(&project.manifest, lock, &runtime(lock, session)?)?;
-    let stale: Vec<&Artifact> = stale.into_iter().filter(is_served).collect();
+    let keys = step::keys(&project.manifest, lock, project.track(), &runtime(lock, session)?)?;
+    let stale: Vec<_> =
+        step::stale(&project.manifest, lock, &keys).into_iter().filter(|stale| is_served(&stale.artifact)).collect();
     let Some(first) = stale.first() else { return Ok(()) };
-    let names: Vec<String> = stale.iter().map(|artifact| describe(artifact)).collect();
-    let Pin::Step(pin) = &first.pin else { return Ok(()) };
-    let message = format!(
-        "stale: {}: step `{}` now sees other code, inputs, settings or packages than when it was made",
-        names.join(", "),
-        pin.step
-    );
-    bail!(Problem::new(message).help(format!(
+    let lines: Vec<String> =
+        stale.iter().map(|stale| format!("stale: {}: {}", describe(stale.artifact), stale.because)).collect();
+    bail!(Problem::new(lines.join("\n")).help(format!(
         "train again and run `pack adopt {}=DIR`, or undo the change; what was made stays in the store and the lock",
-        first.name
+        first.artifact.name
     )))
 }
 

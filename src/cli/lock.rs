@@ -15,6 +15,7 @@ use super::error::Problem;
 use super::project::Project;
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::digest::Digest;
+use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale, SystemPin};
 use crate::manifest::TreeWant;
 use crate::plan;
@@ -22,6 +23,7 @@ use crate::progress::bytes;
 use crate::secret;
 use crate::source::debian::recheck;
 use crate::source::{self, Context, Previous, Resolved, Want};
+use crate::step;
 use crate::text::nearest;
 
 /// What to do beside locking.
@@ -52,6 +54,8 @@ pub struct Outcome {
     pub bytes_to_fetch: u64,
     /// What the author should know.
     pub warnings: Vec<String>,
+    /// Steps' outputs that would now be made from something else, a sentence each.
+    pub stale_outputs: Vec<String>,
 }
 
 /// Locks a project.
@@ -68,6 +72,9 @@ pub fn lock(project: &mut Project, options: &Options, session: &Session) -> Resu
     };
     if options.check {
         return check(project, old, &stale, session);
+    }
+    if session.locked {
+        return locked(project, old, &stale, options, session);
     }
     let (lock, warnings) = resolve(project, old.as_ref(), &wants, options, session)?;
     refuse_secret_code(&lock, old.as_ref(), session)?;
@@ -90,7 +97,43 @@ pub fn lock(project: &mut Project, options: &Options, session: &Session) -> Resu
         bytes: lock.blobs().iter().map(|(_, size)| size).sum(),
         bytes_to_fetch,
         warnings,
+        stale_outputs: stale_outputs(project, &lock, session)?,
     })
+}
+
+/// `--locked`: the lock must stand as it is; its bytes are brought.
+fn locked(project: &Project, old: Option<Lockfile>, stale: &[Stale], options: &Options, session: &Session) -> Result<Outcome> {
+    if options.upgrade.is_some() {
+        bail!(Problem::new("`--upgrade` chooses afresh, and `--locked` forbids it"));
+    }
+    let outcome = check(project, old, stale, session)?;
+    if !outcome.stale.is_empty() {
+        let message = format!("pack.lock no longer answers pack.toml: {}", outcome.stale.join(", "));
+        bail!(Problem::new(message).help("run `pack lock` without `--locked`"));
+    }
+    if !options.no_fetch {
+        fetch(project, &project.need_lock()?, session)?;
+    }
+    Ok(outcome)
+}
+
+/// Outputs that are stale, as far as it can be told without making a layer.
+fn stale_outputs(project: &Project, lock: &Lockfile, session: &Session) -> Result<Vec<String>> {
+    if !lock.artifacts.iter().any(|artifact| matches!(artifact.pin, Pin::Step(_))) {
+        return Ok(Vec::new());
+    }
+    let layers = Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory: Memory::Use };
+    let mut runtime = Vec::new();
+    for layer in plan::runtime(lock) {
+        match layers.remembered(&layer)? {
+            Some(layer) => runtime.push(layer.diff_id),
+            // New packages: what was made before cannot have seen them.
+            None => return Ok(Vec::new()),
+        }
+    }
+    let keys = step::keys(&project.manifest, lock, project.track(), &runtime)?;
+    let line = |stale: step::Stale| format!("{} `{}` is stale: {}", stale.artifact.role, stale.artifact.name, stale.because);
+    Ok(step::stale(&project.manifest, lock, &keys).into_iter().map(line).collect())
 }
 
 /// `--check`: would locking change anything? Files beside the manifest are looked at, nothing is fetched.
@@ -102,6 +145,7 @@ fn check(project: &Project, old: Option<Lockfile>, stale: &[Stale], session: &Se
         changes = refreshed(project, &old, session)?.changes_since(&old);
         reasons.extend(changes.iter().cloned());
     }
+    let stale_outputs = if reasons.is_empty() { stale_outputs(project, &old, session)? } else { Vec::new() };
     let missing = missing(&old, session)?;
     Ok(Outcome {
         written: false,
@@ -111,6 +155,7 @@ fn check(project: &Project, old: Option<Lockfile>, stale: &[Stale], session: &Se
         bytes: old.blobs().iter().map(|(_, size)| size).sum(),
         bytes_to_fetch: missing.iter().map(|(_, size)| size).sum(),
         warnings: Vec::new(),
+        stale_outputs,
     })
 }
 
@@ -118,6 +163,7 @@ fn check(project: &Project, old: Option<Lockfile>, stale: &[Stale], session: &Se
 pub fn refreshed(project: &Project, lock: &Lockfile, session: &Session) -> Result<Lockfile> {
     let mut fresh = lock.clone();
     fresh.meaning = project.manifest.meaning();
+    fresh.competition = project.competition_pin.clone();
     let cx = session.context(project);
     for artifact in &mut fresh.artifacts {
         if let Pin::Path(_) = &artifact.pin {
@@ -372,40 +418,61 @@ pub struct Fetched {
     pub artifacts: usize,
     /// Bytes that were not in the store.
     pub bytes: u64,
+    /// Steps' outputs whose bytes are nowhere to be fetched from.
+    pub absent: Vec<String>,
 }
 
 /// Brings every byte of the lock that is not in the store, by its pin.
 pub fn fetch(project: &Project, lock: &Lockfile, session: &Session) -> Result<Fetched> {
-    let mut absent: Vec<&Artifact> = Vec::new();
+    let mut wanted: Vec<&Artifact> = Vec::new();
+    let mut absent = Vec::new();
     let mut size = 0;
     for artifact in &lock.artifacts {
+        let mut complete = true;
         let mut wanting = 0;
         for (digest, bytes) in artifact.blobs() {
             if !session.store.contains(&digest, bytes)? {
+                complete = false;
                 wanting += bytes;
             }
         }
-        if wanting > 0
-            || (artifact.size == 0 && artifact.blobs().iter().any(|(d, s)| !session.store.contains(d, *s).unwrap_or(false)))
-        {
-            absent.push(artifact);
-            size += wanting;
+        match &artifact.pin {
+            _ if complete => {}
+            Pin::Step(_) => absent.push(artifact.name.to_string()),
+            _ => {
+                wanted.push(artifact);
+                size += wanting;
+            }
         }
     }
-    if absent.is_empty() {
-        return Ok(Fetched { artifacts: 0, bytes: 0 });
+    if !wanted.is_empty() {
+        let what = if wanted.len() == 1 { "1 artifact".to_owned() } else { format!("{} artifacts", wanted.len()) };
+        session.progress.note(&format!("fetching {what}, {}", bytes(size)));
+        source::fetch_all(&wanted, size, &session.context(project))?;
     }
-    session.progress.note(&format!("fetching {} artifacts, {}", absent.len(), bytes(size)));
-    let cx = session.context(project);
-    source::fetch_all(&absent, size, &cx)?;
-    Ok(Fetched { artifacts: absent.len(), bytes: size })
+    for name in &absent {
+        session
+            .progress
+            .warn(&format!("`{name}` was made by a step, and its bytes are not in this store: `pack adopt {name}=DIR`"));
+    }
+    Ok(Fetched { artifacts: wanted.len(), bytes: size, absent })
 }
+
+/// What is said where the chain cannot be walked: the lock's digests hold all the same.
+pub const UNCHECKED: &str = "the archive's signed indexes are not in this store, so packages are taken by the lock's digests alone; \
+`pack vendor` on the machine that locked keeps them";
 
 /// Walks the chain from an archive's key to every .deb of the lock again, from the store's evidence alone.
 /// What was found right is remembered by what it was. Returns what cannot be checked any more.
 pub fn check_signatures(lock: &Lockfile, session: &Session) -> Result<Vec<String>> {
-    if lock.evidence.is_empty() {
+    if lock.of_role(Role::System).next().is_none() {
         return Ok(Vec::new());
+    }
+    if lock.evidence.is_empty() {
+        bail!(
+            Problem::new("pack.lock names packages of the system and no signed index that vouches for them")
+                .help("run `pack lock`")
+        );
     }
     let mut absent = Vec::new();
     for evidence in &lock.evidence {

@@ -37,8 +37,8 @@ const ABOUT: &str = "Reproducible submissions for machine-learning competitions"
 const LONG_ABOUT: &str = "\
 Reproducible submissions for machine-learning competitions.
 
-`pack` pins a submission's base model, data, weights, Python packages and operating system in one lock,
-builds a hermetic OCI image from it without a daemon and without a network, and gives the same image to
+`pack` pins a submission's base model, data, weights, Python packages and operating system in one lock, \
+builds a hermetic OCI image from it without a daemon and without a network, and gives the same image to \
 anyone who has the lock.
 
 Begin with `pack demo`, or with `pack init`, `pack lock`, `pack build`.";
@@ -367,7 +367,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
     };
     match &cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "pack", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "pack", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Init { list: true, .. } => {
@@ -390,21 +392,23 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let had = project.lock()?.is_some();
             let outcome = lock::lock(&mut project, &options, &session)?;
             out.show(&outcome, |outcome| lock_text(outcome, &options, had))?;
-            Ok(if *check && !outcome.stale.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+            let found = *check && !(outcome.stale.is_empty() && outcome.stale_outputs.is_empty());
+            Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
         Command::Fetch { project } => {
             let session = open()?;
             let project = Project::load(&project.dir)?;
             let lock = project.need_lock()?;
             let fetched = lock::fetch(&project, &lock, &session)?;
-            for absent in lock::check_signatures(&lock, &session)? {
-                session.progress.warn(&format!("{absent} is in no store here, so its signature cannot be checked again"));
+            if !lock::check_signatures(&lock, &session)?.is_empty() {
+                session.progress.note(lock::UNCHECKED);
             }
             out.show(&fetched, |fetched| match fetched.artifacts {
-                0 => "every byte of the lock is in the store\n".to_owned(),
+                0 if fetched.absent.is_empty() => "every byte of the lock is in the store\n".to_owned(),
+                0 => "nothing to fetch\n".to_owned(),
                 n => format!("fetched {n} artifacts, {}\n", bytes(fetched.bytes)),
             })?;
-            Ok(ExitCode::SUCCESS)
+            Ok(if fetched.absent.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Vendor { folder, project } => {
             let session = open()?;
@@ -421,7 +425,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
             let mut adopted = Vec::new();
-            for (name, folder) in outputs {
+            // In the steps' order, so that what a later step takes is there when its key is made.
+            let order: Vec<Name> =
+                project.manifest.step_order().iter().flat_map(|(_, step)| step.outputs.keys().cloned()).collect();
+            let mut outputs = outputs.clone();
+            outputs.sort_by_key(|(name, _)| order.iter().position(|output| output == name));
+            for (name, folder) in &outputs {
                 adopted.push(adopt::adopt(&mut project, name, folder, &session)?);
             }
             out.show(&adopted, |adopted| adopted.iter().map(adopted_text).collect())?;
@@ -517,7 +526,9 @@ fn lock_text(outcome: &lock::Outcome, options: &lock::Options, had: bool) -> Str
     let mut text = String::new();
     if options.check {
         if outcome.stale.is_empty() {
-            return "pack.lock answers pack.toml\n".to_owned();
+            text.push_str("pack.lock answers pack.toml\n");
+            outcome.stale_outputs.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+            return text;
         }
         text.push_str("pack.lock no longer answers pack.toml:\n");
         for reason in &outcome.stale {
@@ -535,9 +546,12 @@ fn lock_text(outcome: &lock::Outcome, options: &lock::Options, had: bool) -> Str
     let verb = match (outcome.written, had) {
         (true, true) => "rewrote",
         (true, false) => "wrote",
-        (false, _) => "unchanged:",
+        (false, _) => "kept",
     };
     text.push_str(&format!("{verb} pack.lock: {} artifacts, {}\n", outcome.artifacts, bytes(outcome.bytes)));
+    for line in &outcome.stale_outputs {
+        text.push_str(&format!("{line}\n"));
+    }
     if options.no_fetch {
         text.push_str(&format!("to fetch: {}\n", bytes(outcome.bytes_to_fetch)));
     }
@@ -545,8 +559,9 @@ fn lock_text(outcome: &lock::Outcome, options: &lock::Options, had: bool) -> Str
 }
 
 fn adopted_text(adopted: &adopt::Outcome) -> String {
+    let replaced = adopted.replaced.as_ref().map_or_else(String::new, |old| format!("  in place of {old}\n"));
     format!(
-        "adopted {}: {} files, {}, {}\n  claimed to be what step `{}` makes; only a replay can confirm it\n",
+        "adopted {}: {} files, {}, {}\n{replaced}  claimed to be what step `{}` makes; only a replay can confirm it\n",
         adopted.name,
         adopted.files,
         bytes(adopted.bytes),

@@ -238,24 +238,21 @@ impl Layers<'_> {
                 Entry::CaBundle => {}
             }
         }
-        unpack::ahead(self.store, &archives, self.jobs, |name, entry, content| {
-            writer.task.add(0);
-            match entry {
-                unpack::Item::Dir(path) => writer.dir(path, folder_mode(path)),
-                unpack::Item::Link(path, target) => writer.link(path, target, name),
-                unpack::Item::File(path, mode, size) => {
-                    let certificate = path.as_str().starts_with("usr/share/ca-certificates/") && path.as_str().ends_with(".crt");
-                    if certificate {
-                        let mut bytes = Vec::new();
-                        content.read_to_end(&mut bytes)?;
-                        bundle.extend_from_slice(&bytes);
-                        if !bytes.ends_with(b"\n") {
-                            bundle.push(b'\n');
-                        }
-                        return writer.file(path, *mode, *size, &mut &bytes[..], name);
+        unpack::ahead(self.store, &archives, self.jobs, writer.task, |name, entry, content| match entry {
+            unpack::Item::Dir(path) => writer.dir(path, folder_mode(path)),
+            unpack::Item::Link(path, target) => writer.link(path, target, name),
+            unpack::Item::File(path, mode, size) => {
+                let certificate = path.as_str().starts_with("usr/share/ca-certificates/") && path.as_str().ends_with(".crt");
+                if certificate {
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes)?;
+                    bundle.extend_from_slice(&bytes);
+                    if !bytes.ends_with(b"\n") {
+                        bundle.push(b'\n');
                     }
-                    writer.file(path, *mode, *size, content, name)
+                    return writer.file(path, *mode, *size, &mut &bytes[..], name);
                 }
+                writer.file(path, *mode, *size, content, name)
             }
         })?;
         if writer.plan.entries.contains(&Entry::CaBundle) {

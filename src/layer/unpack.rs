@@ -14,6 +14,7 @@ use crate::archive::{self, Archive, ArchiveError, WheelLayout};
 use crate::artifact::Name;
 use crate::path::ImagePath;
 use crate::plan::Entry;
+use crate::progress::Task;
 use crate::store::Store;
 use crate::tree::Mode;
 
@@ -41,6 +42,7 @@ pub(super) fn ahead(
     store: &Store,
     archives: &[&Entry],
     jobs: usize,
+    task: &Task,
     mut take: impl FnMut(&str, &Item, &mut dyn Read) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
     let jobs = jobs.clamp(1, 4);
@@ -57,6 +59,9 @@ pub(super) fn ahead(
             }
             let Some((at, receiver)) = receivers.pop_front() else { break };
             hand_over(&name_of(archives[at]), &receiver, &mut take)?;
+            if let Entry::Deb { size, .. } | Entry::Wheel { size, .. } = archives[at] {
+                task.add(*size);
+            }
         }
         Ok(())
     })

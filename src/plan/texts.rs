@@ -106,7 +106,7 @@ pub(super) fn hub_cache(repo: &str, artifact: &Artifact, tree: &Tree) -> Vec<Ent
 
 /// Environment of every image: where things are, that nothing is fetched, caches at scratch, and the
 /// switches without which a GPU gives other bits from run to run.
-pub(super) fn environment(track: &Track, threads: Option<u32>) -> BTreeMap<String, String> {
+pub fn environment(track: &Track, threads: Option<u32>) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = [
         ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
         ("HF_DATASETS_CACHE", "/tmp/hf/datasets"),

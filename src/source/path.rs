@@ -15,7 +15,6 @@ use ignore::WalkBuilder;
 
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Artifact, Basis, Name, PathPin, Pin, Role};
-use crate::manifest::Manifest;
 use crate::path::ImagePath;
 use crate::plan;
 use crate::store::Store;
@@ -89,7 +88,7 @@ pub fn read_tree(cx: &Context, relative: &str, role: Role, files: &[String], wha
         return Err(SourceError::new(format!("{what}: path `{relative}` leaves the project's folder"))
             .help("put the files themselves beside pack.toml"));
     }
-    let skip = if role == Role::Code { Exclusions::of(cx.manifest, cx.project) } else { Exclusions::default() };
+    let skip = if role == Role::Code { Exclusions::of(cx) } else { Exclusions::default() };
     tree_of(cx.store, &root, role == Role::Code, &skip, files, what, cx)
 }
 
@@ -267,11 +266,12 @@ fn take(path: &Path, root: &Path) -> Result<(Mode, u64), String> {
 #[derive(Clone, Default)]
 struct Exclusions {
     paths: Vec<PathBuf>,
-    project: PathBuf,
+    store: PathBuf,
 }
 
 impl Exclusions {
-    fn of(manifest: &Manifest, project: &Path) -> Self {
+    fn of(cx: &Context) -> Self {
+        let manifest = cx.manifest;
         let code = manifest.code.as_ref().map_or(".", |code| code.path.as_str());
         let trees = [&manifest.models, &manifest.data, &manifest.weights];
         let mut paths: Vec<PathBuf> = trees
@@ -287,15 +287,16 @@ impl Exclusions {
         }
         // The manifest is in every image in its canonical form, so a comment in it moves no digest.
         paths.extend([".git", ".pack", "pack.toml", "pack.lock", "pack.record.json"].map(PathBuf::from));
-        Exclusions { paths, project: project.to_owned() }
+        Exclusions { paths, store: cx.store.root().to_owned() }
     }
 
     fn covers(&self, relative: &Path, full: &Path) -> bool {
-        if self.project.as_os_str().is_empty() || relative.as_os_str().is_empty() {
+        if self.store.as_os_str().is_empty() || relative.as_os_str().is_empty() {
             return false;
         }
         // An OCI layout, whatever its name, is something `build` wrote.
-        self.paths.iter().any(|path| path == relative)
+        full == self.store
+            || self.paths.iter().any(|path| path == relative)
             || relative.file_name().is_some_and(|name| name == ".git")
             // A lock that is being written, or was when its process was killed.
             || relative.to_str().is_some_and(|name| name.starts_with(".pack.lock.tmp-"))

@@ -224,7 +224,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Moving`] where size or time of the file change while it is read.
     pub fn add_file(&self, path: &Path, task: &Task) -> Result<(Digest, u64), StoreError> {
-        let mut file = File::open(path).map_err(io_error("open", path))?;
+        let file = File::open(path).map_err(io_error("open", path))?;
         let before = file.metadata().map_err(io_error("read", path))?;
         if let Some(digest) = self.remembered_original(path, &before)
             && self.contains(&digest, before.len())?
@@ -233,7 +233,7 @@ impl Store {
             return Ok((digest, before.len()));
         }
         let temporary = self.temporary()?;
-        let taken = self.copy_hashed(&mut file, &temporary, task).and_then(|(digest, size)| {
+        let taken = self.copy_hashed(&mut (&file).take(before.len() + 1), &temporary, task).and_then(|(digest, size)| {
             let after = file.metadata().map_err(io_error("read", path))?;
             let moved = stamp(&after) != stamp(&before) || size != before.len();
             if moved { Err(StoreError::Moving { path: path.to_owned() }) } else { Ok((digest, size)) }
@@ -446,10 +446,11 @@ struct Staged {
 
 /// Reads a small file of the user's whole, and refuses it if it changed meanwhile.
 fn read_steady(path: &Path) -> Result<Vec<u8>, StoreError> {
-    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let file = File::open(path).map_err(io_error("open", path))?;
     let before = file.metadata().map_err(io_error("read", path))?;
     let mut bytes = Vec::with_capacity(before.len() as usize);
-    file.read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    // One byte more shows that it grew; a file that grows without end is not read without end.
+    (&file).take(before.len() + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
     let after = file.metadata().map_err(io_error("read", path))?;
     if stamp(&before) != stamp(&after) || bytes.len() as u64 != before.len() {
         return Err(StoreError::Moving { path: path.to_owned() });
