@@ -33,8 +33,15 @@ impl Layout {
     /// not finished too.
     pub fn open(root: &Path, store: &Store) -> Result<Self, ImageError> {
         let occupied = || ImageError::Occupied { path: root.to_owned() };
+        // What a build leaves that was killed before its first file got its name, or that begins just now, is nothing yet.
+        let nothing = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| {
+                let ours = entry.file_name().to_str().and_then(|name| name.strip_prefix(".tmp-")?.parse::<u32>().ok()).is_some();
+                ours && fs::symlink_metadata(entry.path()).is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+            })
+        };
         let empty = match fs::read_dir(root) {
-            Ok(mut entries) => entries.next().is_none(),
+            Ok(mut entries) => entries.all(nothing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(_) => return Err(occupied()),
         };
@@ -46,18 +53,19 @@ impl Layout {
         if fs::canonicalize(store.root()).is_ok_and(|store| real.starts_with(&store) || store.starts_with(&real)) {
             return Err(occupied());
         }
+        let lock = File::open(&real).map_err(io_error("open", &real))?;
+        lock.lock().map_err(io_error("lock", &real))?;
+        let layout = Layout { root: real, _lock: lock };
+        // Before anything else, so that a second `pack` and the next run know the folder for ours.
+        layout.put(&layout.root.join(MARKER), b"")?;
         // A handed-in folder may hold links in place of ours; through them we would write, and remove, elsewhere.
-        for folder in [real.join("blobs"), real.join("blobs/sha256")] {
+        for folder in [layout.root.join("blobs"), layout.root.join("blobs/sha256")] {
             match fs::symlink_metadata(&folder) {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => return Err(occupied()),
                 Err(_) => fs::create_dir(&folder).map_err(io_error("create", &folder))?,
             }
         }
-        let lock = File::open(&real).map_err(io_error("open", &real))?;
-        lock.lock().map_err(io_error("lock", &real))?;
-        let layout = Layout { root: real, _lock: lock };
-        layout.put(&layout.root.join(MARKER), b"")?;
         layout.put(&layout.root.join("oci-layout"), LAYOUT)?;
         Ok(layout)
     }
