@@ -202,7 +202,7 @@ fn offline() {
 
 fn cold_build() {
     let bench = ready();
-    judge(&bench.run("build"), 2, "error: 2 blobs (81.1 kB) are not in the store: model `base`\nhelp: run `pack fetch`")
+    judge(&bench.run("build"), 2, "error: 2 blobs (81.2 kB) are not in the store: model `base`\nhelp: run `pack fetch`")
         .unwrap_or_else(|wrong| panic!("{wrong}"));
     let asked = bench.index().server.requests().len();
     assert!(!bench.at("image").exists());
