@@ -323,7 +323,7 @@ fn python(lock: &Lockfile) -> Vec<LayerPlan> {
 }
 
 /// Trees of models, data and weights: large files in layers of their own, the rest and all links in one.
-fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
+fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Result<Vec<LayerPlan>, PlanError> {
     let mut large: BTreeMap<Digest, u64> = BTreeMap::new();
     let mut links: Vec<Entry> = Vec::new();
     let mut programs: Vec<Entry> = Vec::new();
@@ -336,7 +336,7 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
         };
         links.push(Entry::Dir { path: path(&root), mode: 0o755 });
         for file in tree.files() {
-            let Ok(place) = path(&root).join(&file.path) else { continue };
+            let place = below(&root, &file.path)?;
             if file.size >= LARGE && file.mode == Mode::Executable {
                 // A blob's layer is a function of content alone and has one mode, so programs stand in their place.
                 programs.push(Entry::File { path: place, mode: file.mode, digest: file.digest, size: file.size });
@@ -350,7 +350,9 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
         }
         if artifact.role == Role::Model {
             let repo = manifest.models.get(&artifact.name).and_then(|want| want.repo.as_deref());
-            links.extend(repo.into_iter().flat_map(|repo| texts::hub_cache(repo, artifact, tree)));
+            if let Some(repo) = repo {
+                links.extend(texts::hub_cache(repo, artifact, tree)?);
+            }
         }
     }
     let mut by_size: Vec<(Digest, u64)> = large.into_iter().collect();
@@ -379,7 +381,12 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Vec<LayerPlan> {
         links.sort_by(|a, b| entry_path(a).cmp(&entry_path(b)));
         layers.push(LayerPlan { name: "trees".into(), form: Form::Zstd, entries: links });
     }
-    layers
+    Ok(layers)
+}
+
+/// A file's place in the image; one that becomes too long there is a problem, never left out.
+fn below(root: &str, file: &ImagePath) -> Result<ImagePath, PlanError> {
+    path(root).join(file).map_err(|error| PlanError::new(format!("`{file}` cannot stand below `/{root}`: {error}"), None))
 }
 
 fn entry_path(entry: &Entry) -> Option<&ImagePath> {
@@ -389,13 +396,13 @@ fn entry_path(entry: &Entry) -> Option<&ImagePath> {
     }
 }
 
-fn code_layer(tree: &Tree) -> LayerPlan {
+fn code_layer(tree: &Tree) -> Result<LayerPlan, PlanError> {
     let mut entries = vec![Entry::Dir { path: path("submission"), mode: 0o755 }];
-    entries.extend(tree.files().iter().filter_map(|file| {
-        let path = path("submission").join(&file.path).ok()?;
-        Some(Entry::File { path, mode: file.mode, digest: file.digest, size: file.size })
-    }));
-    LayerPlan { name: "code".into(), form: Form::Zstd, entries }
+    for file in tree.files() {
+        let path = below("submission", &file.path)?;
+        entries.push(Entry::File { path, mode: file.mode, digest: file.digest, size: file.size });
+    }
+    Ok(LayerPlan { name: "code".into(), form: Form::Zstd, entries })
 }
 
 /// `/pack/`: the manifest's canonical JSON and the lock, cut down to what this image holds.
@@ -478,8 +485,8 @@ fn serve(manifest: &Manifest, lock: &Lockfile, track: &Track) -> Result<Plan, Pl
         None => empty_tree(),
     };
     let mut layers = runtime(lock);
-    layers.extend(trees(&held, manifest));
-    layers.push(code_layer(&code_tree));
+    layers.extend(trees(&held, manifest)?);
+    layers.push(code_layer(&code_tree)?);
     let names: BTreeSet<(Role, &Name)> = held.iter().map(|artifact| (artifact.role, &artifact.name)).collect();
     let cut = manifest.cut(|table, name| match (table, name) {
         ("steps", _) => false,
@@ -522,7 +529,7 @@ fn train(manifest: &Manifest, lock: &Lockfile, track: &Track) -> Result<Plan, Pl
     }
     let code_tree = whole.filter(|path| chosen.contains(path));
     let mut layers = runtime(lock);
-    layers.push(code_layer(&code_tree));
+    layers.push(code_layer(&code_tree)?);
     let cut = manifest.cut(|table, _| table != "serve");
     let keep = |artifact: &Artifact| match artifact.role {
         Role::System | Role::Python => Some(artifact.clone()),

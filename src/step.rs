@@ -122,3 +122,126 @@ pub fn stale<'a>(manifest: &Manifest, lock: &'a Lockfile, keys: &BTreeMap<Name, 
     }
     stale
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Basis, PathPin, StepPin};
+    use crate::lockfile::CompetitionPin;
+    use crate::path::ImagePath;
+    use crate::tree::{Mode, Tree, TreeFile};
+
+    const MANIFEST: &str = r#"
+[submission]
+name = "x"
+competition = "c"
+track = "t"
+[data.raw]
+path = "raw"
+[code]
+path = "."
+[steps.prepare]
+command = ["sh", "prepare.sh"]
+inputs = ["raw"]
+outputs = { mix = "data" }
+code = ["prepare.sh"]
+[steps.train]
+command = ["sh", "train.sh"]
+inputs = ["mix"]
+outputs = { adapter = "weights" }
+code = ["train.sh"]
+"#;
+
+    fn tree(files: &[(&str, &str)]) -> Tree {
+        let file = |(path, text): &(&str, &str)| TreeFile {
+            path: ImagePath::new(path).unwrap(),
+            mode: Mode::Plain,
+            digest: Digest::of(text.as_bytes()),
+            size: 1,
+        };
+        Tree::new(files.iter().map(file).collect()).unwrap()
+    }
+
+    fn put(lock: &mut Lockfile, name: &str, role: Role, pin: Pin, files: Tree) {
+        let name = Name::new(name).unwrap();
+        lock.artifacts.retain(|artifact| artifact.name != name);
+        let (digest, size) = (files.digest(), files.size());
+        lock.artifacts.push(Artifact { name, role, pin, digest, size, basis: Basis::Observed, files: Some(files) });
+        lock.sort();
+    }
+
+    fn lock() -> Lockfile {
+        let mut lock = Lockfile {
+            plan: 1,
+            meaning: Digest::of(b""),
+            competition: CompetitionPin { name: "c".into(), path: None, digest: Digest::of(b"") },
+            wants: BTreeMap::new(),
+            system: None,
+            python: None,
+            evidence: vec![],
+            artifacts: vec![],
+        };
+        let path = || Pin::Path(PathPin { path: ".".into() });
+        put(&mut lock, "code", Role::Code, path(), tree(&[("prepare.sh", "p"), ("train.sh", "t"), ("serve.sh", "s")]));
+        put(&mut lock, "raw", Role::Data, path(), tree(&[("r", "r")]));
+        lock
+    }
+
+    fn track(env: &str) -> Track {
+        toml::from_str(&format!("summary = 's'\n[env]\n{env}")).unwrap()
+    }
+
+    fn keys_of(manifest: &str, lock: &Lockfile, env: &str, runtime: &[DiffId]) -> BTreeMap<Name, Digest> {
+        keys(&Manifest::parse(manifest).unwrap(), lock, &track(env), runtime).unwrap()
+    }
+
+    /// Both outputs, made as things stand.
+    fn made() -> Lockfile {
+        let mut lock = lock();
+        for (output, role, step) in [("mix", Role::Data, "prepare"), ("adapter", Role::Weights, "train")] {
+            let key = keys_of(MANIFEST, &lock, "", &[])[&Name::new(step).unwrap()];
+            let pin = Pin::Step(StepPin { step: Name::new(step).unwrap(), key });
+            put(&mut lock, output, role, pin, tree(&[("o", output)]));
+        }
+        lock
+    }
+
+    fn stale_names(lock: &Lockfile) -> Vec<String> {
+        let keys = keys_of(MANIFEST, lock, "", &[]);
+        let manifest = Manifest::parse(MANIFEST).unwrap();
+        stale(&manifest, lock, &keys).iter().map(|stale| stale.artifact.name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_a_step_sees_moves_its_key_and_nothing_else_does() {
+        let train = Name::new("train").unwrap();
+        let base = keys_of(MANIFEST, &lock(), "", &[])[&train];
+        let mut other_code = lock();
+        let path = Pin::Path(PathPin { path: ".".into() });
+        put(&mut other_code, "code", Role::Code, path, tree(&[("prepare.sh", "p"), ("train.sh", "t"), ("serve.sh", "x")]));
+        assert_eq!(keys_of(MANIFEST, &other_code, "", &[])[&train], base, "code it does not see");
+        assert_ne!(
+            keys_of(&MANIFEST.replace("\"train.sh\"]\ninputs", "\"train.sh\", \"-v\"]\ninputs"), &lock(), "", &[])[&train],
+            base
+        );
+        assert_ne!(keys_of(&format!("{MANIFEST}seed = 1\n"), &lock(), "", &[])[&train], base);
+        assert_ne!(keys_of(MANIFEST, &lock(), "A = 'b'", &[])[&train], base, "the track's environment");
+        assert_ne!(keys_of(MANIFEST, &lock(), "", &[DiffId(Digest::of(b"layer"))])[&train], base, "the runtime");
+    }
+
+    #[test]
+    fn staleness_is_passed_on() {
+        let fresh = made();
+        assert!(stale_names(&fresh).is_empty());
+        let path = || Pin::Path(PathPin { path: ".".into() });
+        let mut prepare = fresh.clone();
+        put(&mut prepare, "code", Role::Code, path(), tree(&[("prepare.sh", "other"), ("train.sh", "t"), ("serve.sh", "s")]));
+        assert_eq!(stale_names(&prepare), ["mix", "adapter"]);
+        let mut serve = fresh.clone();
+        put(&mut serve, "code", Role::Code, path(), tree(&[("prepare.sh", "p"), ("train.sh", "t"), ("serve.sh", "other")]));
+        assert!(stale_names(&serve).is_empty());
+        let mut raw = fresh;
+        put(&mut raw, "raw", Role::Data, path(), tree(&[("r", "other")]));
+        assert_eq!(stale_names(&raw), ["mix", "adapter"]);
+    }
+}

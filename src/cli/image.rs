@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::Problem;
+use crate::archive::{ArchiveKind, Indexed, MAX_TOTAL, TarKind, index_tar};
 use crate::digest::{Digest, HashingReader};
 
 /// A layout's image.
@@ -42,7 +43,7 @@ pub struct ListedLayer {
     pub size: u64,
     /// Its entries.
     pub entries: usize,
-    /// `type mode size path`, where asked for.
+    /// `file <mode> <sha256> <size> <path>`, `link <path> -> <target>`, `dir <path>/`, where asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
 }
@@ -62,13 +63,13 @@ pub fn ls(layout: &Path, files: bool) -> Result<Vec<Listed>> {
     let index: Value = serde_json::from_slice(&small(&layout.join("index.json"))?).context("index.json is not JSON")?;
     let mut images = Vec::new();
     for entry in array(&index, "manifests")? {
-        let tag = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or("-").to_owned();
+        let tag = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or("-").escape_debug().to_string();
         let (digest, manifest) = document(layout, entry)?;
         let (config_digest, config) = document(layout, &manifest["config"])?;
         let mut layers = Vec::new();
         let diff_ids = array(&config["rootfs"], "diff_ids")?;
         for (at, layer) in array(&manifest, "layers")?.iter().enumerate() {
-            let history = config["history"][at]["created_by"].as_str().unwrap_or("-");
+            let history = config["history"][at]["created_by"].as_str().unwrap_or("-").escape_debug().to_string();
             let listed = self::layer(layout, layer, history.trim_start_matches("pack layer "), files)?;
             if diff_ids.get(at).and_then(Value::as_str) != Some(&listed.diff_id) {
                 bail!(Problem::new(format!(
@@ -121,28 +122,13 @@ fn layer(layout: &Path, descriptor: &Value, name: &str, files: bool) -> Result<L
         media if media.ends_with(".tar") => Box::new(blob),
         other => bail!(Problem::new(format!("layer `{name}` has media type `{other}`, which `pack` does not write"))),
     };
-    let mut archive = tar::Archive::new(HashingReader::new(plain));
-    let mut entries = 0;
-    let mut listed = Vec::new();
-    for entry in archive.entries().with_context(|| format!("layer `{name}` is not a tar"))? {
-        let entry = entry.with_context(|| format!("layer `{name}` is not a tar"))?;
-        entries += 1;
-        if files {
-            let header = entry.header();
-            let kind = match header.entry_type() {
-                tar::EntryType::Directory => "dir ",
-                tar::EntryType::Symlink => "link",
-                _ => "file",
-            };
-            let target =
-                entry.link_name_bytes().map_or(String::new(), |t| format!(" -> {}", String::from_utf8_lossy(&t).escape_debug()));
-            let path = String::from_utf8_lossy(&entry.path_bytes()).escape_debug().to_string();
-            listed.push(format!("{kind} {:04o} {:>12} {path}{target}", header.mode().unwrap_or(0), entry.size()));
-        }
-    }
-    let mut rest = archive.into_inner();
-    io::copy(&mut rest, &mut io::sink()).with_context(|| format!("cannot read layer `{name}`"))?;
-    let (diff_id, _) = rest.finish();
+    let mut plain = HashingReader::new(plain);
+    let members =
+        index_tar(ArchiveKind::Tar, &mut plain, MAX_TOTAL).with_context(|| format!("layer `{name}` cannot be taken"))?;
+    io::copy(&mut plain, &mut io::sink()).with_context(|| format!("cannot read layer `{name}`"))?;
+    let (diff_id, _) = plain.finish();
+    let entries = members.len();
+    let listed = if files { members.iter().map(line).collect() } else { Vec::new() };
     let found = hash_file(&path)?;
     if found != digest {
         bail!(Problem::new(format!("layer `{name}`: expected {digest}, found {found}")));
@@ -155,6 +141,15 @@ fn layer(layout: &Path, descriptor: &Value, name: &str, files: bool) -> Result<L
         entries,
         files: listed,
     })
+}
+
+fn line(member: &Indexed) -> String {
+    let path = &member.path;
+    match &member.kind {
+        TarKind::Dir => format!("dir  {path}/"),
+        TarKind::File { mode, size, digest, .. } => format!("file {:04o} {} {size} {path}", mode.bits(), digest.hex()),
+        TarKind::Link { target, .. } => format!("link {path} -> {}", target.escape_debug()),
+    }
 }
 
 fn hash_file(path: &Path) -> Result<Digest> {

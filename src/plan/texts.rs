@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::{Entry, path};
+use super::{Entry, PlanError, below, path};
 use crate::artifact::Artifact;
 use crate::competition::Track;
 use crate::manifest::Manifest;
@@ -90,18 +90,18 @@ pub(super) fn venv(version: &str) -> Vec<Entry> {
 }
 
 /// The Hub's offline cache: `refs/main` and a snapshot of links to `/models/<name>/`.
-pub(super) fn hub_cache(repo: &str, artifact: &Artifact, tree: &Tree) -> Vec<Entry> {
+pub(super) fn hub_cache(repo: &str, artifact: &Artifact, tree: &Tree) -> Result<Vec<Entry>, PlanError> {
     let folder = format!("models/.hub/models--{}", repo.replace('/', "--"));
     // A snapshot's name has the form of a commit; without a commit the tree's own digest serves.
     let revision = artifact.digest.hex()[..40].to_owned();
     let refs = path(&format!("{folder}/refs/main"));
     let mut entries = vec![Entry::Text { path: refs, mode: Mode::Plain, text: revision.clone() }];
     for file in tree.files() {
-        let Ok(at) = path(&format!("{folder}/snapshots/{revision}")).join(&file.path) else { continue };
+        let at = below(&format!("{folder}/snapshots/{revision}"), &file.path)?;
         let up = "../".repeat(at.as_str().matches('/').count() - 1);
         entries.push(Entry::Link { path: at, target: format!("{up}{}/{}", artifact.name, file.path) });
     }
-    entries
+    Ok(entries)
 }
 
 /// Environment of every image: where things are, that nothing is fetched, caches at scratch, and the
@@ -141,13 +141,14 @@ pub fn environment(track: &Track, threads: Option<u32>) -> BTreeMap<String, Stri
         env.insert("NVIDIA_VISIBLE_DEVICES".into(), "all".into());
         env.insert("NVIDIA_DRIVER_CAPABILITIES".into(), "compute,utility".into());
     }
-    if let Some(threads) = threads {
-        for key in ["PACK_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"] {
-            env.insert(key.into(), threads.to_string());
-        }
-    }
+    env.extend(thread_variables(threads));
     env.extend(track.env.clone());
     env
+}
+
+fn thread_variables(threads: Option<u32>) -> impl Iterator<Item = (String, String)> {
+    let keys = ["PACK_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"];
+    threads.into_iter().flat_map(move |threads| keys.map(|key| (key.to_owned(), threads.to_string())))
 }
 
 /// The environment that a step has beyond its image's.
@@ -156,11 +157,7 @@ pub fn step_environment(seed: Option<u64>, threads: Option<u32>, env: &BTreeMap<
     if let Some(seed) = seed {
         all.insert("PACK_SEED".to_owned(), seed.to_string());
     }
-    if let Some(threads) = threads {
-        for key in ["PACK_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"] {
-            all.insert(key.to_owned(), threads.to_string());
-        }
-    }
+    all.extend(thread_variables(threads));
     all.extend(env.clone());
     all
 }
