@@ -17,7 +17,7 @@ use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::digest::Digest;
 use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale, SystemPin};
-use crate::manifest::TreeWant;
+use crate::manifest::{CudaFrom, TreeWant};
 use crate::plan;
 use crate::progress::bytes;
 use crate::secret;
@@ -221,6 +221,11 @@ fn resolve(
         artifacts: Vec::new(),
     };
     let mut warnings = Vec::new();
+    if let Some(cuda) = &manifest.cuda
+        && cuda.from != CudaFrom::Wheels
+    {
+        bail!(Problem::new("this pack takes CUDA libraries from Python wheels only").help("write [cuda] from = \"wheels\""));
+    }
     if let Some(system) = &manifest.system {
         let (distribution, suite) = match (&system.debian, &system.ubuntu) {
             (Some(suite), _) => ("debian", suite),
@@ -242,6 +247,7 @@ fn resolve(
         take(&mut lock, one(&unit, wants, old, options, &cx)?, &mut warnings);
     }
     if let Some(python) = &manifest.python {
+        judge_python(project, &lock)?;
         let system: Vec<Artifact> = lock.of_role(Role::System).cloned().collect();
         let unit = Unit {
             table: "python".into(),
@@ -250,7 +256,6 @@ fn resolve(
             owns: Box::new(|artifact| artifact.role == Role::Python),
         };
         take(&mut lock, one(&unit, wants, old, options, &cx)?, &mut warnings);
-        judge_python(project, &lock)?;
     }
     let groups = [
         ("models", Role::Model, &manifest.models),
@@ -354,7 +359,11 @@ fn judge_python(project: &Project, lock: &Lockfile) -> Result<()> {
         Some(other) => format!("[python] asks for version {version}, but [system] brings {other}"),
         None => format!("[python] asks for version {version}, but [system] brings no interpreter"),
     };
-    bail!(Problem::new(message).help(format!("add \"{wanted}\" to [system] packages, if {suite} has it")))
+    let help = match there.first().and_then(|name| name.strip_prefix("python")) {
+        Some(other) => format!("set [python] version = \"{other}\", or add \"{wanted}\" to [system] packages, if {suite} has it"),
+        None => format!("add \"{wanted}\" to [system] packages, if {suite} has it"),
+    };
+    bail!(Problem::new(message).help(help))
 }
 
 fn judge_upgrade(names: &[String], project: &Project, old: Option<&Lockfile>) -> Result<()> {

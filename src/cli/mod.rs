@@ -31,6 +31,7 @@ pub mod init;
 pub mod inspect;
 pub mod lock;
 pub mod project;
+mod render;
 pub mod store;
 
 const ABOUT: &str = "Reproducible submissions for machine-learning competitions";
@@ -380,7 +381,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Init { dir, template, .. } => {
             let template = init::template(template)?;
             let files = init::init(dir, template)?;
-            out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| init_text(dir, template, files))?;
+            out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| render::init(dir, template, files))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo { dir } => demo(dir, &open()?, &out),
@@ -391,7 +392,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let options = lock::Options { check: *check, upgrade, no_fetch: *no_fetch };
             let had = project.lock()?.is_some();
             let outcome = lock::lock(&mut project, &options, &session)?;
-            out.show(&outcome, |outcome| lock_text(outcome, &options, had))?;
+            out.show(&outcome, |outcome| render::lock(outcome, &options, had))?;
             let found = *check && !(outcome.stale.is_empty() && outcome.stale_outputs.is_empty());
             Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
@@ -433,7 +434,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             for (name, folder) in &outputs {
                 adopted.push(adopt::adopt(&mut project, name, folder, &session)?);
             }
-            out.show(&adopted, |adopted| adopted.iter().map(adopted_text).collect())?;
+            out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Build { project, output, format, image, plan, no_cache } => {
@@ -448,12 +449,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let memory = if *no_cache { Memory::Renew } else { Memory::Use };
             let options = build::Options { output: output.clone(), format: *format, which: *image, memory };
             let built = build::build(&mut project, &options, &session)?;
-            out.show(&built, |built| build_text(built, &project))?;
+            out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Image(ImageCommand::Ls { layout, files }) => {
             let images = image::ls(layout, *files)?;
-            out.show(&images, |images| images.iter().map(image_text).collect())?;
+            out.show(&images, |images| images.iter().map(render::image).collect())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Inspect { file, kind } => {
@@ -505,104 +506,15 @@ fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {
     let options = lock::Options::default();
     let had = project.lock()?.is_some();
     let locked = lock::lock(&mut project, &options, session)?;
-    session.progress.note(lock_text(&locked, &options, had).trim_end());
+    session.progress.note(render::lock(&locked, &options, had).trim_end());
     for (name, folder) in template.outputs {
         let adopted = adopt::adopt(&mut project, &Name::new(name)?, &dir.join(folder), session)?;
-        session.progress.note(adopted_text(&adopted).trim_end());
+        session.progress.note(render::adopted(&adopted).trim_end());
     }
     let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both, memory: Memory::Use };
     let built = build::build(&mut project, &options, session)?;
-    out.show(&built, |built| build_text(built, &project))?;
+    out.show(&built, |built| render::build(built, &project))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn init_text(dir: &Path, template: &templates::Template, files: usize) -> String {
-    let cd = if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
-    let adopt: String = template.outputs.iter().map(|(name, dir)| format!("  pack adopt {name}={dir}\n")).collect();
-    format!("{files} files of template {}. Next:\n{cd}  pack lock\n{adopt}  pack build\n", template.name)
-}
-
-fn lock_text(outcome: &lock::Outcome, options: &lock::Options, had: bool) -> String {
-    let mut text = String::new();
-    if options.check {
-        if outcome.stale.is_empty() {
-            text.push_str("pack.lock answers pack.toml\n");
-            outcome.stale_outputs.iter().for_each(|line| text.push_str(&format!("{line}\n")));
-            return text;
-        }
-        text.push_str("pack.lock no longer answers pack.toml:\n");
-        for reason in &outcome.stale {
-            text.push_str(&format!("  {reason}\n"));
-        }
-        text.push_str("run `pack lock`\n");
-        return text;
-    }
-    for reason in &outcome.stale {
-        text.push_str(&format!("{reason}\n"));
-    }
-    for change in &outcome.changes {
-        text.push_str(&format!("  {change}\n"));
-    }
-    let verb = match (outcome.written, had) {
-        (true, true) => "rewrote",
-        (true, false) => "wrote",
-        (false, _) => "kept",
-    };
-    text.push_str(&format!("{verb} pack.lock: {} artifacts, {}\n", outcome.artifacts, bytes(outcome.bytes)));
-    for line in &outcome.stale_outputs {
-        text.push_str(&format!("{line}\n"));
-    }
-    if options.no_fetch {
-        text.push_str(&format!("to fetch: {}\n", bytes(outcome.bytes_to_fetch)));
-    }
-    text
-}
-
-fn adopted_text(adopted: &adopt::Outcome) -> String {
-    let replaced = adopted.replaced.as_ref().map_or_else(String::new, |old| format!("  in place of {old}\n"));
-    format!(
-        "adopted {}: {} files, {}, {}\n{replaced}  claimed to be what step `{}` makes; only a replay can confirm it\n",
-        adopted.name,
-        adopted.files,
-        bytes(adopted.bytes),
-        adopted.digest,
-        adopted.step
-    )
-}
-
-fn build_text(built: &build::Outcome, project: &Project) -> String {
-    let mut text = String::new();
-    for change in &built.refreshed {
-        text.push_str(&format!("pack.lock: {change}\n"));
-    }
-    for image in &built.images {
-        text.push_str(&format!("{:5} {}  {} layers, {}\n", image.image, image.config, image.layers, bytes(image.bytes)));
-    }
-    let how = &built.written;
-    let mut ways = Vec::new();
-    for (count, word) in [(how.present, "present"), (how.linked, "linked"), (how.reflinked, "reflinked"), (how.copied, "written")]
-    {
-        if count > 0 {
-            ways.push(format!("{count} {word}"));
-        }
-    }
-    text.push_str(&format!("blobs: {}; {} written\n", ways.join(", "), bytes(how.bytes_written)));
-    text.push_str(&format!("{} in {}\n", built.format, built.output.display()));
-    if built.format == "oci-layout" && built.images.iter().any(|image| image.image == "serve") {
-        text.push_str(&format!("run it: {}\n", build::how_to_run(&built.output, project)));
-    }
-    text
-}
-
-fn image_text(image: &image::Listed) -> String {
-    let mut text = format!("{} config {} manifest {}\n", image.tag, image.config, image.manifest);
-    for layer in &image.layers {
-        text.push_str(&format!("  {:<24} {} {:>9} {:>6} entries\n", layer.name, layer.diff_id, bytes(layer.size), layer.entries));
-        for file in &layer.files {
-            text.push_str(&format!("    {file}\n"));
-        }
-    }
-    text
 }
 
 /// Whether colours are wanted where errors go.

@@ -148,8 +148,11 @@ impl Provider for Debian {
         let release = self.release(system)?;
         let snapshot = system.snapshot.as_deref();
         if snapshot.is_some_and(|time| release::snapshot_time(time).is_none()) {
-            return Err(SourceError::new("expected a time in [system] snapshot that is no time of the archive")
-                .help("write it as `20250520T000000Z`"));
+            let found: String = snapshot.unwrap_or_default().chars().take(40).flat_map(char::escape_debug).collect();
+            return Err(SourceError::new(format!(
+                "expected a time such as `20250520T000000Z` in [system] snapshot, found `{found}`"
+            ))
+            .help("the archive's states have the form YYYYMMDDThhmmssZ, in UTC"));
         }
         let components = checked_components(&system.components)?;
         let suites = Suite::all(self.distribution, release);
