@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::artifact::{Name, Role};
 use crate::digest::Digest;
+use crate::path::{ImagePath, PathError};
 use crate::text::{Diagnostic, locate, nearest, parse_toml};
 
 /// A whole `pack.toml`.
@@ -522,6 +523,11 @@ fn is_variable(text: &str) -> bool {
 pub fn is_python_version(text: &str) -> bool {
     let digits = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     text.split_once('.').is_some_and(|(major, minor)| digits(major) && digits(minor))
+}
+
+/// A path beside the manifest, as an author may write it: `.` (then `None`), `a/b`, `./a/b` or `a/b/`.
+pub fn beside(path: &str) -> Result<Option<ImagePath>, PathError> {
+    if path.is_empty() { Err(PathError::Empty) } else { ImagePath::from_archive(path.as_bytes()) }
 }
 
 /// The RFC 8785 form of any TOML value.
