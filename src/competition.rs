@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::text::{Diagnostic, nearest, parse_toml};
+use crate::manifest::{environment, is_duration};
+use crate::text::{Diagnostic, locate, nearest, parse_toml};
 
 /// A whole competition file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -105,6 +106,28 @@ impl Competition {
     /// Parses a competition file; `file` is its name in errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, Diagnostic> {
         let competition: Competition = parse_toml(file, text)?;
+        let at = |table: &str, key, message: String| {
+            let (line, column) = locate(text, table, Some(key));
+            Err(Diagnostic { file: file.into(), line, column, message, help: None })
+        };
+        // Both stand in locks and on terminals.
+        if competition.name.is_empty() || competition.name.chars().any(char::is_control) {
+            return at("", "name", "name: expected a line of text".into());
+        }
+        for (name, track) in &competition.tracks {
+            let table = format!("tracks.{name}");
+            if name.chars().any(char::is_control) {
+                return at("", "tracks", "tracks: a name holds a control character".into());
+            }
+            if let Err(message) = environment(&track.env) {
+                return at(&table, "env", format!("[{table}] env: {message}"));
+            }
+            if let Some(hours) = track.hours
+                && !is_duration(hours)
+            {
+                return at(&table, "hours", format!("[{table}] hours wants a number above 0, found {hours}"));
+            }
+        }
         for approved in competition.approved.iter().flat_map(|approved| &approved.files) {
             if let Err(error) = Digest::from_hex(&approved.sha256) {
                 let line = text.lines().position(|line| line.contains(&approved.sha256)).map_or(1, |at| at + 1);
@@ -137,6 +160,22 @@ mod tests {
             assert_eq!(Competition::parse(name, text).unwrap().name, *name);
         }
         assert_eq!(built_in("neurips-2023-llm-eficiency"), Err(Some("neurips-2023-llm-efficiency")));
+    }
+
+    #[test]
+    fn a_track_sets_variables_and_limits_that_can_be_set() {
+        let good = "name = 'c'\ntitle = 'c'\n[tracks.cpu]\nsummary = 's'\nhours = 1.5\nenv = { A_1 = 'x' }\n";
+        assert!(Competition::parse("f", good).is_ok());
+        for (from, to, expected) in [
+            ("A_1", "\"A B\"", "f:6:1: [tracks.cpu] env: `A B` is not a variable's name"),
+            ("A_1", "\"\"", "f:6:1: [tracks.cpu] env: `` is not a variable's name"),
+            ("'x'", "\"s\\u0000\"", "f:6:1: [tracks.cpu] env: the value of `A_1` holds a NUL"),
+            ("1.5", "nan", "f:5:1: [tracks.cpu] hours wants a number above 0, found NaN"),
+            ("name = 'c'", "name = \"\\u001B[2J\"", "f:1:1: name: expected a line of text"),
+        ] {
+            assert!(good.contains(from));
+            assert_eq!(Competition::parse("f", &good.replacen(from, to, 1)).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

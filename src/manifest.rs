@@ -10,7 +10,12 @@ use serde::Deserialize;
 
 use crate::artifact::{Name, Role};
 use crate::digest::Digest;
-use crate::text::{Diagnostic, locate, nearest, parse_toml};
+use crate::path::{ImagePath, PathError};
+use crate::text::{Diagnostic, parse_toml};
+
+mod judge;
+
+pub use judge::{environment, is_duration};
 
 /// A whole `pack.toml`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -70,6 +75,13 @@ pub struct Submission {
     /// Names of the team's members.
     #[serde(default)]
     pub team: Vec<String>,
+}
+
+impl Submission {
+    /// The path of the competition file, unless a built-in competition is named.
+    pub fn competition_file(&self) -> Option<&str> {
+        (self.competition.ends_with(".toml") || self.competition.contains('/')).then_some(self.competition.as_str())
+    }
 }
 
 /// `[system]`: exactly one distribution.
@@ -318,7 +330,7 @@ impl Manifest {
     /// The first thing wrong with it, with line and column.
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         let mut manifest: Manifest = parse_toml("pack.toml", text)?;
-        manifest.judge(text)?;
+        judge::judge(&manifest, text)?;
         manifest.raw = parse_toml("pack.toml", text)?;
         if let Some(number) = manifest.raw.values().find_map(inexact) {
             // The meaning is JSON, whose numbers are doubles: beyond this two of them would be one.
@@ -331,15 +343,17 @@ impl Manifest {
     }
 
     /// Digest of what the author set: RFC 8785 canonical JSON of the document, so that comments, order and
-    /// layout do not count.
+    /// layout do not count. Nor do addresses: the lock holds none, and another mirror brings the same bytes.
     pub fn meaning(&self) -> Digest {
-        Digest::of(&canonical(&self.raw))
+        Digest::of(&canonical(&without_addresses(&self.raw)))
     }
 
-    /// Digest of one table of the document, e.g. `["models", "base"]`; an absent one counts as `false`.
+    /// Digest of one table of the document without its addresses, e.g. `["models", "base"]`; an absent one
+    /// counts as `false`.
     pub fn part_meaning(&self, path: &[&str]) -> Digest {
         let absent = toml::Value::Boolean(false);
-        let mut table = Some(&self.raw);
+        let document = without_addresses(&self.raw);
+        let mut table = Some(&document);
         let mut value = &absent;
         for key in path {
             value = table.and_then(|table| table.get(*key)).unwrap_or(&absent);
@@ -361,7 +375,9 @@ impl Manifest {
                         continue;
                     }
                 }
-                table.remove("indexes");
+                if key == "python" {
+                    table.remove("indexes");
+                }
             }
             if key != "mirrors" && keep(key, None) {
                 cut.insert(key.clone(), value);
@@ -406,101 +422,18 @@ impl Manifest {
         }
         order
     }
+}
 
-    fn judge(&self, text: &str) -> Result<(), Diagnostic> {
-        let at = |table: &str, key: Option<&str>, message: String, help: Option<String>| {
-            let (line, column) = locate(text, table, key);
-            Err(Diagnostic { file: "pack.toml".into(), line, column, message, help })
-        };
-        if let Some(system) = &self.system
-            && system.debian.is_some() == system.ubuntu.is_some()
-        {
-            return at("system", None, "[system] wants exactly one of `debian` and `ubuntu`".into(), None);
-        }
-        if let Some(python) = &self.python
-            && !is_python_version(&python.version)
-        {
-            let message = format!("[python] wants a version such as \"3.11\", found \"{}\"", python.version);
-            return at("python", Some("version"), message, None);
-        }
-        if let Some(step) = self
-            .steps
-            .iter()
-            .flat_map(|(name, step)| step.env.keys().map(move |key| (name, key)))
-            .find(|(_, key)| !is_variable(key))
-        {
-            let message = format!("[steps.{}] env: `{}` is not a variable's name", step.0, step.1);
-            return at(&format!("steps.{}", step.0), Some("env"), message, None);
-        }
-        let mut owners: BTreeMap<&Name, String> = BTreeMap::new();
-        for (group, wants) in [("models", &self.models), ("data", &self.data), ("weights", &self.weights)] {
-            for (name, want) in wants {
-                let table = format!("{group}.{name}");
-                if want.source().is_none() {
-                    let message = format!("[{table}] wants exactly one of `path`, `pypi`, `hf`, `git`, `url`");
-                    return at(&table, None, message, None);
-                }
-                if let Some(other) = owners.insert(name, table.clone()) {
-                    let message = format!("`{name}` is named by both [{other}] and [{table}]");
-                    return at(&table, None, message, Some("models, data, weights and outputs share one namespace".into()));
-                }
-            }
-        }
-        for (step_name, step) in &self.steps {
-            let table = format!("steps.{step_name}");
-            for output in step.outputs.keys() {
-                if let Some(other) = owners.insert(output, table.clone()) {
-                    let message = format!("`{output}` is named by both [{other}] and [{table}]");
-                    return at(
-                        &table,
-                        Some("outputs"),
-                        message,
-                        Some("models, data, weights and outputs share one namespace".into()),
-                    );
-                }
-            }
-            if step.command.is_empty() {
-                return at(&table, Some("command"), format!("[{table}] has an empty command"), None);
-            }
-            if step.outputs.is_empty() {
-                return at(&table, Some("outputs"), format!("[{table}] has no output"), None);
-            }
-            if (step.replay == Replay::Never) != step.because.is_some() {
-                return at(&table, Some("replay"), format!("[{table}] wants `because` exactly when replay = \"never\""), None);
-            }
-        }
-        let known = self.inputs();
-        for (step_name, step) in &self.steps {
-            let table = format!("steps.{step_name}");
-            if let Some(input) = step.inputs.iter().find(|input| !known.contains_key(input)) {
-                let help = nearest(input.as_str(), known.keys().map(|name| name.as_str()));
-                let message = format!("[{table}] takes `{input}`, which nothing provides");
-                return at(&table, Some("inputs"), message, help.map(|near| format!("did you mean `{near}`?")));
-            }
-        }
-        if self.step_order().len() < self.steps.len() {
-            let (name, _) = self.steps.iter().next().expect("an empty graph has no cycle");
-            return at(&format!("steps.{name}"), None, "the steps' inputs and outputs form a cycle".into(), None);
-        }
-        if let Some(serve) = &self.serve {
-            if serve.command.is_empty() {
-                return at("serve", Some("command"), "[serve] has an empty command".into(), None);
-            }
-            let models = serve.models.as_deref().unwrap_or_default();
-            for (key, role, names) in [
-                ("weights", Role::Weights, &serve.weights[..]),
-                ("models", Role::Model, models),
-                ("data", Role::Data, &serve.data),
-            ] {
-                if let Some(name) = names.iter().find(|name| known.get(name) != Some(&role)) {
-                    let near = nearest(name.as_str(), known.iter().filter(|(_, r)| **r == role).map(|(n, _)| n.as_str()));
-                    let message = format!("[serve] {key} names `{name}`, which is not a {role} here");
-                    return at("serve", Some(key), message, near.map(|near| format!("did you mean `{near}`?")));
-                }
-            }
-        }
-        Ok(())
+/// The document without what tells only where bytes are fetched from: `[mirrors]`, and the addresses of
+/// `[python.indexes]`. The names of indexes stay, since the lock holds those; each stands with an empty text.
+fn without_addresses(raw: &toml::Table) -> toml::Table {
+    let mut document = raw.clone();
+    document.remove("mirrors");
+    let indexes = document.get_mut("python").and_then(|python| python.get_mut("indexes")).and_then(toml::Value::as_table_mut);
+    for (_, address) in indexes.into_iter().flat_map(toml::Table::iter_mut) {
+        *address = toml::Value::String(String::new());
     }
+    document
 }
 
 /// An integer in a value that a double does not hold exactly.
@@ -513,15 +446,15 @@ fn inexact(value: &toml::Value) -> Option<i64> {
     }
 }
 
-/// Whether a text can name an environment variable; it is written into a shell script.
-fn is_variable(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
 /// Whether a text is a major and minor version, e.g. `3.11`: it becomes part of paths.
 pub fn is_python_version(text: &str) -> bool {
     let digits = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     text.split_once('.').is_some_and(|(major, minor)| digits(major) && digits(minor))
+}
+
+/// A path beside the manifest, as an author may write it: `.` (then `None`), `a/b`, `./a/b` or `a/b/`.
+pub fn beside(path: &str) -> Result<Option<ImagePath>, PathError> {
+    if path.is_empty() { Err(PathError::Empty) } else { ImagePath::from_archive(path.as_bytes()) }
 }
 
 /// The RFC 8785 form of any TOML value.
@@ -530,75 +463,4 @@ fn canonical<T: serde::Serialize>(value: &T) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-[submission]
-name = "x"
-competition = "competition.toml"
-track = "cpu"
-[models.base]
-path = "model"
-[data.raw]
-path = "raw"
-[steps.prepare]
-command = ["python", "p.py"]
-inputs = ["raw"]
-outputs = { mix = "data" }
-[steps.train]
-command = ["python", "t.py"]
-inputs = ["base", "mix"]
-outputs = { adapter = "weights", log = "log" }
-[serve]
-command = ["python", "s.py"]
-weights = ["adapter"]
-"#;
-
-    #[test]
-    fn steps_come_after_what_they_take() {
-        let manifest = Manifest::parse(GOOD).unwrap();
-        let order: Vec<&str> = manifest.step_order().into_iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(order, ["prepare", "train"]);
-        assert_eq!(manifest.serve.unwrap().port, 80);
-    }
-
-    fn meaning(text: &str) -> Digest {
-        Manifest::parse(text).unwrap().meaning()
-    }
-
-    #[test]
-    fn meaning_ignores_comments_and_order_and_nothing_else() {
-        let moved = GOOD.replace(
-            "competition = \"competition.toml\"\ntrack = \"cpu\"",
-            "# hi\ntrack = \"cpu\"\ncompetition = \"competition.toml\"",
-        );
-        assert_ne!(moved, GOOD);
-        assert_eq!(meaning(GOOD), meaning(&moved));
-        assert_ne!(meaning(GOOD), meaning(&GOOD.replace("t.py", "u.py")));
-        // A default that is written out is something the author set.
-        assert_ne!(meaning(GOOD), meaning(&GOOD.replace("weights = [\"adapter\"]", "weights = [\"adapter\"]\nport = 80")));
-    }
-
-    #[test]
-    fn each_mistake_names_its_place() {
-        for (from, to, expected) in [
-            ("track = ", "trak = ", "pack.toml:5:1: unknown field `trak`"),
-            ("path = \"raw\"", "path = \"raw\"\nhf = \"a/b\"", "pack.toml:8:1: [data.raw] wants exactly one of"),
-            ("[data.raw]", "[data.base]", "pack.toml:8:1: `base` is named by both [models.base] and [data.base]"),
-            (
-                "\"base\", \"mix\"",
-                "\"bas\", \"mix\"",
-                "pack.toml:16:1: [steps.train] takes `bas`, which nothing provides (did you mean `base`?)",
-            ),
-            ("inputs = [\"raw\"]", "inputs = [\"adapter\"]", "the steps' inputs and outputs form a cycle"),
-            ("weights = [\"adapter\"]", "weights = [\"base\"]", "[serve] weights names `base`, which is not a weights here"),
-            ("name = \"x\"", "name = \"../x\"", "expected a name of 1 to 100 letters"),
-            ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nseed = 9007199254740993", "pack.toml:13:8: 9007199254740993 is beyond"),
-        ] {
-            assert!(GOOD.contains(from), "{from}");
-            let error = Manifest::parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-}
+mod tests;

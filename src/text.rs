@@ -36,7 +36,7 @@ impl std::error::Error for Diagnostic {}
 pub fn parse_toml<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Diagnostic> {
     toml::from_str(text).map_err(|error| {
         let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-        let message = error.message().trim_end().replace('\n', ", ");
+        let message = without_value(&error.message().trim_end().replace('\n', ", "));
         Diagnostic { file: file.to_owned(), line, column, help: suggestion(&message), message }
     })
 }
@@ -80,6 +80,20 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// serde says `invalid type: string "…", expected …` with the value in it, which may be a secret: leaves the
+/// type. The value may hold quotes and commas itself, so all up to the last `, expected` goes.
+fn without_value(message: &str) -> String {
+    for (start, _) in message.match_indices("invalid ") {
+        let rest = &message[start..];
+        let kind = ["invalid type: ", "invalid value: "].into_iter().find(|kind| rest.starts_with(kind));
+        let (Some(kind), Some(end)) = (kind, rest.rfind(", expected ")) else { continue };
+        let found = &rest[kind.len()..end.max(kind.len())];
+        let word = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+        return format!("{}{kind}{word}{}", &message[..start], &rest[end..]);
+    }
+    message.to_owned()
+}
+
 /// serde says "unknown field `x`, expected one of `a`, `b`": finds the nearest of those.
 fn suggestion(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "))?;
@@ -106,6 +120,17 @@ mod tests {
         assert_eq!((error.line, error.column), (2, 3));
         assert_eq!(error.help.as_deref(), Some("did you mean `command`?"));
         assert!(parse_toml::<Sample>("f", "command = 'x'").is_ok());
+    }
+
+    #[test]
+    fn a_value_is_never_shown() {
+        for text in ["packages = 'MyS3cret'", "packages = 'a\", expected MyS3cret'", "packages = 8883333", "command = 8883333"] {
+            let error = parse_toml::<Sample>("pack.toml", text).unwrap_err().to_string();
+            assert!(!error.contains("S3cret") && !error.contains("8883333"), "{error}");
+            assert!(error.contains("invalid ") && error.contains(", expected "), "{error}");
+        }
+        let error = parse_toml::<Sample>("pack.toml", "packages = 'MyS3cret'").unwrap_err();
+        assert_eq!(error.message, "invalid type: string, expected u8");
     }
 
     #[test]

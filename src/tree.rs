@@ -37,6 +37,9 @@ impl Mode {
     }
 }
 
+/// The most bytes a tree or a lock may add up to: what a lock's integers hold.
+pub const MAX_SIZE: u64 = i64::MAX as u64;
+
 /// One file of a tree.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TreeFile {
@@ -69,10 +72,14 @@ pub enum TreeError {
     /// Lines out of order.
     #[error("`{0}` is out of order")]
     Order(ImagePath),
+    /// The sum of the sizes is beyond [`MAX_SIZE`].
+    #[error("its sizes add up to more than {MAX_SIZE} bytes")]
+    Size,
 }
 
 impl Tree {
-    /// Sorts the files; refuses a path given twice or used as file and folder at once.
+    /// Sorts the files; refuses a path given twice or used as file and folder at once, and sizes that no
+    /// integer holds together.
     pub fn new(mut files: Vec<TreeFile>) -> Result<Self, TreeError> {
         files.sort();
         let paths: std::collections::BTreeSet<&ImagePath> = files.iter().map(|f| &f.path).collect();
@@ -87,6 +94,11 @@ impl Tree {
             }
         }
         drop(paths);
+        // So that size() cannot overflow, of this tree or of a part of it.
+        let sum = files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.size));
+        if sum.is_none_or(|sum| sum > MAX_SIZE) {
+            return Err(TreeError::Size);
+        }
         Ok(Self(files))
     }
 
@@ -220,6 +232,14 @@ mod tests {
         assert!(matches!(Tree::new(vec![file("a"), file("a")]), Err(TreeError::Collision(..))));
         assert!(matches!(Tree::new(vec![file("a/b"), file("a")]), Err(TreeError::Collision(..))));
         assert!(Tree::new(vec![file("a/b"), file("ab")]).is_ok());
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_refused() {
+        let sized = |path: &str, size| TreeFile { size, ..file(path) };
+        assert_eq!(Tree::new(vec![sized("a", MAX_SIZE - 1), sized("b", 1)]).unwrap().size(), MAX_SIZE);
+        assert_eq!(Tree::new(vec![sized("a", MAX_SIZE), sized("b", 1)]), Err(TreeError::Size));
+        assert_eq!(Tree::new(vec![sized("a", u64::MAX), sized("b", 2)]), Err(TreeError::Size));
     }
 
     #[test]

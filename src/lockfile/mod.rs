@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::text::Diagnostic;
 
 mod emit;
+mod judge;
 mod v1;
 
 pub use v1::WireLock;
@@ -135,6 +136,25 @@ impl Lockfile {
         let mut blobs: BTreeSet<(Digest, u64)> = self.artifacts.iter().flat_map(Artifact::blobs).collect();
         blobs.extend(self.evidence.iter().map(|evidence| (evidence.digest, evidence.size)));
         blobs
+    }
+
+    /// Suites that packages come from and no signed list of which is evidence, sorted: nothing then vouches for
+    /// those packages. No part of [`Lockfile::parse`], since the lock inside an image holds no evidence.
+    pub fn unsigned_suites(&self) -> Vec<String> {
+        let signed = |suite: &str| {
+            let names = self.evidence.iter().filter(|evidence| evidence.kind == "inrelease").map(|evidence| &evidence.name);
+            // A snapshot's time follows the suite after a space.
+            names.filter_map(|name| name.strip_prefix(suite)).any(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let suites: BTreeSet<&str> = self
+            .artifacts
+            .iter()
+            .filter_map(|artifact| match &artifact.pin {
+                Pin::Debian(pin) | Pin::Ubuntu(pin) => Some(pin.suite.as_str()),
+                _ => None,
+            })
+            .collect();
+        suites.into_iter().filter(|suite| !signed(suite)).map(str::to_owned).collect()
     }
 
     /// Puts entries into the order of the file.

@@ -128,6 +128,67 @@ fn each_lie_is_refused_with_its_reason() {
 }
 
 #[test]
+fn fields_that_reach_out_are_refused() {
+    let good = sample().emit();
+    for (from, to, expected) in [
+        ("version = \"2.2.6\"", "version = \"2.2\\u001B[2J\"", "version holds a control character"),
+        ("version = \"2.36-9+deb12u14\"", "version = \"2\\n\"", "version holds a control character"),
+        ("suite = \"bookworm\"\narch", "suite = \"book\\u0007\"\narch", "suite holds a control character"),
+        ("name = \"c\"", "name = \"c\\u0085\"", "[competition] name holds a control character"),
+        ("path = \"competition.toml\"", "path = \"../c.toml\"", "[competition] path: path `../c.toml` climbs out"),
+        ("path = \"competition.toml\"", "path = \".\"", "[competition] path is a folder"),
+        ("kind = \"inrelease\"", "kind = \"\\u0000\"", "[[evidence]] kind holds a control character"),
+        ("name = \"bookworm\"", "name = \"bookworm\\n\"", "[[evidence]] name holds a control character"),
+        ("\"models.base\" =", "\"models\\u0001\" =", "[wants] holds a control character"),
+        ("\"*.gguf\"", "\"\\u001B\"", "patterns holds a control character"),
+        ("numpy-2.2.6-cp311.whl", "../numpy.whl", "`file`: expected the name of a wheel"),
+        ("numpy-2.2.6-cp311.whl", "numpy 1.whl", "`file`: expected the name of a wheel"),
+        ("numpy-2.2.6-cp311.whl", "numpy.tar.gz", "`file`: expected the name of a wheel"),
+        ("numpy-2.2.6-cp311.whl", ".whl", "`file`: expected the name of a wheel"),
+        ("pool/main/g", "/pool/main/g", "`file`: absolute path"),
+        ("pool/main/g", "pool/../../g", "climbs out"),
+        ("path = \"w/m.whl\"", "path = \"/w/m.whl\"", "python `mine`: `path`: absolute path"),
+        ("path = \"w/m.whl\"", "path = \".\"", "`path` is a folder, expected a wheel"),
+        ("path = \".\"", "path = \"/etc\"", "code `code`: `path`: absolute path `/etc`"),
+        ("path = \".\"", "path = \"..\"", "code `code`: `path`: path `..` climbs out"),
+        ("path = \".\"", "path = \"\"", "code `code`: `path`: empty path"),
+        ("distribution = \"debian\"", "distribution = \"hurd\"", "expected `debian` or `ubuntu`, found `hurd`"),
+        ("distribution = \"debian\"", "distribution = \"ubuntu\"", "system `libc6` is of debian, which [system] does not name"),
+        ("[python]\nversion = \"3.11\"\n", "", "python `mine` is there without [python]"),
+        ("name = \"adapter\"", "name = \"base\"", "`base` is named by both model and weights"),
+        ("name = \"code\"", "name = \"codes\"", "the code's entry is named `code`"),
+        ("role = \"weights\"", "role = \"model\"", "expected source `path` or `pypi`, found `step`"),
+        ("size = 9\n", "size = 9223372036854775807\n", "its sizes add up to more"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let error = Lockfile::parse(&good.replacen(from, to, 1)).expect_err(expected).to_string();
+        assert!(error.contains(expected), "expected {expected}, found {error}");
+        assert!(!error.chars().any(char::is_control), "{error:?}");
+    }
+    for path in ["./src", "src/", "src"] {
+        assert!(Lockfile::parse(&good.replacen("path = \".\"", &format!("path = \"{path}\""), 1)).is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn a_suite_without_its_signed_list_is_named() {
+    let mut lock = sample();
+    assert_eq!(lock.unsigned_suites(), [""; 0]);
+    lock.evidence[0].name = "bookworm 20250101T000000Z".into();
+    assert_eq!(lock.unsigned_suites(), [""; 0]);
+    for name in ["bookworm-security", "book", "trixie"] {
+        lock.evidence[0].name = name.into();
+        assert_eq!(lock.unsigned_suites(), ["bookworm"], "{name}");
+    }
+    lock.evidence[0].name = "bookworm".into();
+    lock.evidence[0].kind = "packages".into();
+    assert_eq!(lock.unsigned_suites(), ["bookworm"]);
+    // The lock in an image: still a lock.
+    lock.evidence.clear();
+    assert_eq!(Lockfile::parse(&lock.emit()).unwrap(), lock);
+}
+
+#[test]
 fn stale_names_the_table() {
     let lock = sample();
     assert_eq!(lock.stale(&lock.meaning, &lock.competition.digest, &lock.wants), []);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CompetitionPin, Lockfile, SystemPin, VERSION};
+use super::{CompetitionPin, Lockfile, SystemPin, VERSION, judge};
 use crate::artifact::{Archive, Artifact, Basis, DebPin, Evidence, Name, PathPin, Pin, PypiPin, Role, StepPin, WheelPin};
 use crate::digest::Digest;
 use crate::manifest::is_python_version;
@@ -201,7 +201,8 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
     for entry in wire.artifact {
         let needle = format!("name = \"{}\"", entry.name);
         let (name, role) = (entry.name.clone(), entry.role);
-        let artifact = domain(entry).map_err(|message| {
+        let sound = domain(entry).and_then(|artifact| judge::artifact(&artifact).map(|()| artifact));
+        let artifact = sound.map_err(|message| {
             let line = text.lines().position(|line| line == needle).map_or(1, |at| at + 1);
             refuse(line, format!("{role} `{name}`: {message}"), Some("run `pack lock`".into()))
         })?;
@@ -224,7 +225,7 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
         digest: evidence.digest,
         size: evidence.size,
     });
-    Ok(Lockfile {
+    let lock = Lockfile {
         plan: wire.plan,
         meaning: wire.meaning,
         competition: CompetitionPin { name: wire.competition.name, path: wire.competition.path, digest: wire.competition.digest },
@@ -233,7 +234,9 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
         python: wire.python.map(|python| python.version),
         evidence: evidence.collect(),
         artifacts,
-    })
+    };
+    judge::lock(&lock).map_err(|message| refuse(1, message, Some("run `pack lock`".into())))?;
+    Ok(lock)
 }
 
 /// Takes a key that the source wants.

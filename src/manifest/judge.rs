@@ -1,0 +1,218 @@
+//! What a manifest may say, beyond its types: the first thing wrong with it, with its place.
+//!
+//! Layer 1 (documents): pure. What is accepted here becomes paths, variables and command lines without
+//! another look. Must never print the value of a variable, which may be a secret.
+
+use std::collections::BTreeMap;
+
+use super::{Manifest, Replay, beside, is_python_version};
+use crate::artifact::{Name, Role};
+use crate::text::{Diagnostic, locate, nearest};
+
+/// The longest part of a repository's name, in bytes: what the Hub takes, and two of them make one folder.
+const MAX_REPO_PART: usize = 96;
+
+/// What is wrong: table, key, message, help.
+struct Wrong(String, Option<&'static str>, String, Option<String>);
+
+type Judged = Result<(), Wrong>;
+
+fn wrong(table: &str, key: Option<&'static str>, message: String) -> Wrong {
+    Wrong(table.to_owned(), key, message, None)
+}
+
+impl Wrong {
+    fn help(self, help: impl Into<Option<String>>) -> Self {
+        Wrong(self.0, self.1, self.2, help.into())
+    }
+}
+
+/// Judges a whole manifest; `text` is what it was read from.
+pub(super) fn judge(manifest: &Manifest, text: &str) -> Result<(), Diagnostic> {
+    let judged = head(manifest)
+        .and_then(|()| trees(manifest))
+        .and_then(|()| steps(manifest))
+        .and_then(|()| inputs(manifest))
+        .and_then(|()| serve(manifest));
+    judged.map_err(|Wrong(table, key, message, help)| {
+        let (line, column) = locate(text, &table, key);
+        Diagnostic { file: "pack.toml".into(), line, column, message, help }
+    })
+}
+
+/// `[submission]`, `[system]`, `[python]`.
+fn head(manifest: &Manifest) -> Judged {
+    if let Some(path) = manifest.submission.competition_file() {
+        let reason = match beside(path) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("it is a folder".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(reason) = reason {
+            let message = format!("[submission] competition wants the path of a file beside pack.toml: {reason}");
+            return Err(wrong("submission", Some("competition"), message));
+        }
+    }
+    if let Some(system) = &manifest.system
+        && system.debian.is_some() == system.ubuntu.is_some()
+    {
+        return Err(wrong("system", None, "[system] wants exactly one of `debian` and `ubuntu`".into()));
+    }
+    if let Some(python) = &manifest.python
+        && !is_python_version(&python.version)
+    {
+        let message = format!("[python] wants a version such as \"3.11\", found \"{}\"", python.version.escape_debug());
+        return Err(wrong("python", Some("version"), message));
+    }
+    Ok(())
+}
+
+/// `[models]`, `[data]`, `[weights]`, and that no two things have one name.
+fn trees(manifest: &Manifest) -> Judged {
+    let mut owners: BTreeMap<&Name, String> = BTreeMap::new();
+    let mut repos: BTreeMap<String, String> = BTreeMap::new();
+    for (group, wants) in [("models", &manifest.models), ("data", &manifest.data), ("weights", &manifest.weights)] {
+        for (name, want) in wants {
+            let table = format!("{group}.{name}");
+            if want.source().is_none() {
+                let message = format!("[{table}] wants exactly one of `path`, `pypi`, `hf`, `git`, `url`");
+                return Err(wrong(&table, None, message));
+            }
+            if want.files.iter().any(|pattern| pattern.chars().any(char::is_control)) {
+                return Err(wrong(&table, Some("files"), format!("[{table}] files: a pattern holds a control character")));
+            }
+            if let Some(repo) = &want.repo {
+                if !is_repo(repo) {
+                    let found: String = repo.chars().take(80).flat_map(char::escape_debug).collect();
+                    let message = format!("[{table}] repo wants a name such as `owner/model`, found `{found}`");
+                    return Err(wrong(&table, Some("repo"), message));
+                }
+                // The Hub's cache spells `/` as `--`, so two names can be one folder.
+                let folder = repo.replace('/', "--");
+                if group == "models"
+                    && let Some(other) = repos.insert(folder, table.clone())
+                {
+                    let message = format!("[{other}] and [{table}] have one `repo`, {repo}");
+                    let help = "the Hub's offline cache shows one model under a name".to_owned();
+                    return Err(wrong(&table, Some("repo"), message).help(help));
+                }
+            }
+            if let Some(other) = owners.insert(name, table.clone()) {
+                return Err(shared(name, &other, &table, None));
+            }
+        }
+    }
+    for (name, step) in &manifest.steps {
+        let table = format!("steps.{name}");
+        for output in step.outputs.keys() {
+            if let Some(other) = owners.insert(output, table.clone()) {
+                return Err(shared(output, &other, &table, Some("outputs")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shared(name: &Name, one: &str, two: &str, key: Option<&'static str>) -> Wrong {
+    wrong(two, key, format!("`{name}` is named by both [{one}] and [{two}]"))
+        .help("models, data, weights and outputs share one namespace".to_owned())
+}
+
+/// Each of `[steps]` by itself.
+fn steps(manifest: &Manifest) -> Judged {
+    for (name, step) in &manifest.steps {
+        let table = format!("steps.{name}");
+        command(&table, &step.command)?;
+        environment(&step.env).map_err(|message| wrong(&table, Some("env"), format!("[{table}] env: {message}")))?;
+        if step.outputs.is_empty() {
+            return Err(wrong(&table, Some("outputs"), format!("[{table}] has no output")));
+        }
+        if (step.replay == Replay::Never) != step.because.is_some() {
+            let message = format!("[{table}] wants `because` exactly when replay = \"never\"");
+            return Err(wrong(&table, Some("replay"), message));
+        }
+        if let Some(hours) = step.hours
+            && !is_duration(hours)
+        {
+            return Err(wrong(&table, Some("hours"), format!("[{table}] hours wants a number above 0, found {hours}")));
+        }
+    }
+    Ok(())
+}
+
+/// That something provides what each step takes, and that an order of steps exists.
+fn inputs(manifest: &Manifest) -> Judged {
+    let known = manifest.inputs();
+    for (name, step) in &manifest.steps {
+        let table = format!("steps.{name}");
+        if let Some(input) = step.inputs.iter().find(|input| !known.contains_key(input)) {
+            let near = nearest(input.as_str(), known.keys().map(|name| name.as_str()));
+            let message = format!("[{table}] takes `{input}`, which nothing provides");
+            return Err(wrong(&table, Some("inputs"), message).help(near.map(|near| format!("did you mean `{near}`?"))));
+        }
+    }
+    if let Some(name) = manifest.steps.keys().next()
+        && manifest.step_order().len() < manifest.steps.len()
+    {
+        return Err(wrong(&format!("steps.{name}"), None, "the steps' inputs and outputs form a cycle".into()));
+    }
+    Ok(())
+}
+
+/// `[serve]`.
+fn serve(manifest: &Manifest) -> Judged {
+    let Some(serve) = &manifest.serve else { return Ok(()) };
+    command("serve", &serve.command)?;
+    environment(&serve.env).map_err(|message| wrong("serve", Some("env"), format!("[serve] env: {message}")))?;
+    let known = manifest.inputs();
+    let models = serve.models.as_deref().unwrap_or_default();
+    for (key, role, names) in
+        [("weights", Role::Weights, &serve.weights[..]), ("models", Role::Model, models), ("data", Role::Data, &serve.data)]
+    {
+        if let Some(name) = names.iter().find(|name| known.get(name) != Some(&role)) {
+            let near = nearest(name.as_str(), known.iter().filter(|(_, r)| **r == role).map(|(n, _)| n.as_str()));
+            let message = format!("[serve] {key} names `{name}`, which is not a {role} here");
+            return Err(wrong("serve", Some(key), message).help(near.map(|near| format!("did you mean `{near}`?"))));
+        }
+    }
+    Ok(())
+}
+
+fn command(table: &str, words: &[String]) -> Judged {
+    if words.is_empty() || words[0].is_empty() {
+        return Err(wrong(table, Some("command"), format!("[{table}] has an empty command")));
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err(wrong(table, Some("command"), format!("[{table}] command: a word holds a NUL")));
+    }
+    Ok(())
+}
+
+/// Judges variables that an image or a step is to have; no value of one is shown.
+pub fn environment(env: &BTreeMap<String, String>) -> Result<(), String> {
+    for (key, value) in env {
+        if !is_variable(key) {
+            let found: String = key.chars().take(80).flat_map(char::escape_debug).collect();
+            return Err(format!("`{found}` is not a variable's name"));
+        }
+        if value.contains('\0') {
+            return Err(format!("the value of `{key}` holds a NUL"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a number of hours can be a limit.
+pub fn is_duration(hours: f64) -> bool {
+    hours.is_finite() && hours > 0.0
+}
+
+/// Whether a text can name an environment variable; it is written into a shell script.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// `owner/name` or `name`; it becomes a folder's name.
+fn is_repo(text: &str) -> bool {
+    text.split('/').count() <= 2 && text.split('/').all(|part| part.len() <= MAX_REPO_PART && Name::new(part).is_ok())
+}
