@@ -64,13 +64,11 @@ const OVERLAP: usize = 4 << 10;
 /// All secrets in a text, by line. Bytes that are not UTF-8 are looked at too.
 pub fn find(text: &[u8]) -> Vec<Secret> {
     let mut found = Vec::new();
-    let mut number = 0;
-    for line in text.split(|byte| *byte == b'\n') {
-        number += 1;
+    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let mut rest = line;
         loop {
             if let Some(kind) = kind_of(&rest[..rest.len().min(PIECE)]) {
-                found.push(Secret { line: number, kind });
+                found.push(Secret { line: at + 1, kind });
                 break;
             }
             if rest.len() <= PIECE {
