@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::error::{Problem, take_apart};
+use super::project::refuse_secrets;
 use crate::archive::{self, ArchiveKind};
 use crate::competition::Competition;
 use crate::digest::Digest;
@@ -140,6 +141,13 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
 fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
     let bytes = || fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
     let text = || -> Result<String> { String::from_utf8(bytes()?).map_err(|_| Problem::new("not UTF-8").into()) };
+    // What a person writes may hold a token, which an error would show.
+    let clean = || -> Result<String> {
+        let text = text()?;
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        refuse_secrets(&name, text.as_bytes())?;
+        Ok(text)
+    };
     let archive = |kind: ArchiveKind| -> Result<Vec<String>> { Ok(archive::inspect(kind, open(path)?)?) };
     match kind {
         Kind::Wheel => archive(ArchiveKind::Wheel),
@@ -147,7 +155,7 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
         Kind::Deb => archive(ArchiveKind::Deb),
         Kind::Tar => archive(ArchiveKind::Tar),
         Kind::Manifest => {
-            let manifest = Manifest::parse(&text()?)?;
+            let manifest = Manifest::parse(&clean()?)?;
             Ok(vec![
                 format!("submission {}", manifest.submission.name),
                 format!("meaning {}", manifest.meaning()),
@@ -163,7 +171,7 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
             Ok(lines)
         }
         Kind::Competition => {
-            let text = text()?;
+            let text = clean()?;
             let competition = Competition::parse("competition", &text)?;
             let mut lines =
                 vec![format!("{}: {}", competition.name, competition.title), format!("digest {}", Digest::of(text.as_bytes()))];
@@ -171,7 +179,7 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
             Ok(lines)
         }
         Kind::Requirements => {
-            let found = parse_requirements(&text()?);
+            let found = parse_requirements(&clean()?);
             if !found.problems.is_empty() {
                 let lines: Vec<String> = found.problems.iter().map(|(line, what)| format!("line {line}: {what}")).collect();
                 bail!(Problem::new(lines.join(", ")));
@@ -203,6 +211,27 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
         Kind::Layout => {
             let images = super::image::ls(path, false)?;
             Ok(images.iter().map(|image| format!("{} {}", image.tag, image.config)).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_named_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = format!("hf_{}", "EXAMPLE".repeat(5));
+        for (name, text) in [
+            ("pack.toml", format!("[submission]\nname = \"{token}\"\n")),
+            ("competition.toml", format!("nama = \"{token}\"\n")),
+            ("requirements.txt", format!("--index-url https://me:{token}@host/\n")),
+        ] {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            let shown = super::text(&inspect(&path, None).unwrap());
+            assert!(shown.contains("holds a Hugging Face token") && !shown.contains("EXAMPLE"), "{shown}");
         }
     }
 }

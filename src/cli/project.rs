@@ -6,26 +6,31 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the project's files")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::error::Problem;
 use crate::competition::{self, Competition, Track};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hasher, HashingReader};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::secret;
+use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
 
-/// What a lock is called while it is written, before the number of its process. The `path` source
-/// leaves it out of `[code]`.
+/// What a lock is called while it is written, before the number of its process and one nobody
+/// can guess. The `path` source leaves it out of trees.
 const TEMPORARY: &str = ".pack.lock.tmp-";
 
 /// Bytes of a manifest or competition file at most.
 const MAX_TEXT: u64 = 4 << 20;
+
+/// Bytes of a lock at most: some millions of files.
+const MAX_LOCK: u64 = 1 << 30;
 
 /// A project's documents.
 pub struct Project {
@@ -49,7 +54,7 @@ impl Project {
         let path = root.join("pack.toml");
         let text = match read_text(&path) {
             Ok(text) => text,
-            Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {
+            Err(error) if is_missing(&error) => {
                 bail!(Problem::new(format!("there is no pack.toml in `{}`", root.display())).help("`pack init` makes a project"));
             }
             Err(error) => return Err(error),
@@ -66,10 +71,10 @@ impl Project {
             );
         }
         let lock_path = root.join("pack.lock");
-        let lock_text = match fs::read_to_string(&lock_path) {
+        let lock_text = match read_at_most(&lock_path, MAX_LOCK) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", lock_path.display())),
+            Err(error) if is_missing(&error) => None,
+            Err(error) => return Err(error),
         };
         Ok(Project { root: root.to_owned(), manifest, competition, competition_pin, lock_text })
     }
@@ -105,13 +110,16 @@ impl Project {
             hasher.update(manifest.part_meaning(&["system", "debian"]).bytes());
             hasher.update(manifest.part_meaning(&["system", "ubuntu"]).bytes());
             for (file, digest) in Pypi::inputs(python, &self.root)? {
-                let bytes = fs::read(self.root.join(&file)).with_context(|| format!("[python] cannot read `{file}`"))?;
-                refuse_secrets(&file, &bytes)?;
+                let named = format!("[python] cannot read `{}`", file.escape_debug());
+                let open = open_regular(&self.root.join(&file)).with_context(|| named.clone())?;
+                refuse(&file, &secret::find_in(io::BufReader::new(open)).context(named)?)?;
                 hasher.update(digest.bytes());
             }
             for file in &python.wheels {
-                let bytes = fs::read(self.root.join(file)).with_context(|| format!("[python] cannot read `{file}`"))?;
-                hasher.update(Digest::of(&bytes).bytes());
+                let named = || format!("[python] cannot read `{}`", file.escape_debug());
+                let mut wheel = HashingReader::new(open_regular(&self.root.join(file)).with_context(named)?);
+                io::copy(&mut wheel, &mut io::sink()).with_context(named)?;
+                hasher.update(wheel.finish().0.bytes());
             }
             wants.insert("python".to_owned(), hasher.finish());
         }
@@ -134,9 +142,15 @@ impl Project {
         }
         let path = self.root.join("pack.lock");
         sweep(&self.root);
-        let temporary = self.root.join(format!("{TEMPORARY}{}", std::process::id()));
-        let write = || {
-            let mut file = File::create(&temporary)?;
+        let random = RandomState::new().hash_one(std::time::SystemTime::now());
+        let temporary = self.root.join(format!("{TEMPORARY}{}-{random:016x}", std::process::id()));
+        // A file of this name is never ours, nor is what a link of this name leads to.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        let mut write = || {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
@@ -155,6 +169,7 @@ fn sweep(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(process) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
+        let process = process.split('-').next().unwrap_or(process);
         if process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists() {
             drop(fs::remove_file(entry.path()));
         }
@@ -165,6 +180,10 @@ fn load_competition(root: &Path, named: &str) -> Result<(Competition, Competitio
     let is_file = named.ends_with(".toml") || named.contains('/');
     let (text, path) = if is_file {
         let path = root.join(named);
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if path.exists() && !real(&path).starts_with(real(root)) {
+            bail!(Problem::new(format!("competition `{named}` is or lies behind a link that leaves the project's folder")));
+        }
         let text = read_text(&path).with_context(|| format!("cannot read competition `{named}`"))?;
         refuse_secrets(named, text.as_bytes())?;
         (text, Some(named.to_owned()))
@@ -185,22 +204,91 @@ fn load_competition(root: &Path, named: &str) -> Result<(Competition, Competitio
     Ok((competition, pin))
 }
 
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 fn read_text(path: &Path) -> Result<String> {
-    let size = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?.len();
-    if size > MAX_TEXT {
-        bail!(Problem::new(format!("`{}` has {size} bytes, at most {MAX_TEXT}", path.display())));
+    read_at_most(path, MAX_TEXT)
+}
+
+/// Reads a regular file of so many bytes at most.
+fn read_at_most(path: &Path, most: u64) -> Result<String> {
+    let failed = || format!("cannot read `{}`", path.display());
+    let file = open_regular(path).with_context(failed)?;
+    let size = file.metadata().with_context(failed)?.len();
+    let mut bytes = Vec::new();
+    if size <= most {
+        file.take(most + 1).read_to_end(&mut bytes).with_context(failed)?;
     }
-    let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let size = size.max(bytes.len() as u64);
+    if size > most {
+        bail!(Problem::new(format!("`{}` has {size} bytes, at most {most}", path.display())));
+    }
     String::from_utf8(bytes).map_err(|_| Problem::new(format!("`{}` is not UTF-8", path.display())).into())
 }
 
 /// Refuses a text with a secret in it; says where and what kind, never the secret.
 pub fn refuse_secrets(file: &str, text: &[u8]) -> Result<()> {
-    let found = secret::find(text);
+    refuse(file, &secret::find(text))
+}
+
+fn refuse(file: &str, found: &[secret::Secret]) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
     let lines: Vec<String> = found.iter().map(|secret| format!("{file}:{}: holds {}", secret.line, secret.kind)).collect();
     let help = "take it out and revoke it; tokens belong in the environment, e.g. HF_TOKEN";
     bail!(Problem::new(lines.join("\n")).help(help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = "[submission]\nname = \"x\"\ncompetition = \"c.toml\"\ntrack = \"t\"\n";
+
+    fn project() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("pack.toml"), MANIFEST).unwrap();
+        fs::write(dir.path().join("c.toml"), "name = 'c'\ntitle = 'c'\n[tracks.t]\nsummary = 's'\n").unwrap();
+        dir
+    }
+
+    #[test]
+    fn documents_are_regular_files() {
+        assert!(Project::load(project().path()).is_ok());
+        for file in ["pack.toml", "c.toml", "pack.lock"] {
+            let dir = project();
+            drop(fs::remove_file(dir.path().join(file)));
+            assert!(std::process::Command::new("mkfifo").arg(dir.path().join(file)).status().unwrap().success());
+            let error = format!("{:#}", Project::load(dir.path()).err().unwrap());
+            assert!(error.contains("it is not a regular file"), "{file}: {error}");
+        }
+        let dir = project();
+        fs::remove_file(dir.path().join("c.toml")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("c.toml")).unwrap();
+        let error = format!("{:#}", Project::load(dir.path()).err().unwrap());
+        assert!(error.contains("leaves the project's folder"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_is_written_once_and_leaves_nothing_beside_it() {
+        let dir = project();
+        let mut project = Project::load(dir.path()).unwrap();
+        let lock = Lockfile {
+            plan: crate::plan::VERSION,
+            meaning: project.manifest.meaning(),
+            competition: project.competition_pin.clone(),
+            wants: project.wants().unwrap(),
+            system: None,
+            python: None,
+            evidence: Vec::new(),
+            artifacts: Vec::new(),
+        };
+        assert!(project.write_lock(&lock).unwrap());
+        assert!(!project.write_lock(&lock).unwrap());
+        assert_eq!(Project::load(dir.path()).unwrap().need_lock().unwrap(), lock);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
 }

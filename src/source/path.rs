@@ -1,23 +1,26 @@
 //! The `path` source: files and folders beside the manifest.
 //!
 //! Layer 3 (effects). A folder becomes a tree: regular files only, modes reduced to 0644 and 0755, in path
-//! order whatever the file system says. A link is followed where it stays inside the folder. `[code]` honours
-//! the project's `.gitignore` and `.packignore` and nothing of the user's. Must never take in a pipe, a
+//! order whatever the file system says. A link is followed where it stays inside the folder, and the folder is
+//! one of the project's. `[code]` honours the project's `.gitignore` and `.packignore` and nothing of the user's. Must never take in a pipe, a
 //! device or a file that changes while it is read.
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Artifact, Basis, Name, PathPin, Pin, Role};
-use crate::path::ImagePath;
+use crate::manifest::beside;
+use crate::path::{ImagePath, PathError};
 use crate::plan;
-use crate::store::Store;
+use crate::secret;
+use crate::store::StoreError;
 use crate::tree::{Mode, Tree, TreeFile};
 
 /// Problems shown at most; the rest is counted.
@@ -41,21 +44,33 @@ impl Provider for PathSource {
         let (Pin::Path(pin), Some(expected)) = (&artifact.pin, &artifact.files) else {
             return Err(SourceError::new(format!("{} is not a tree of the `path` source", artifact.name)));
         };
-        let root = cx.project.join(&pin.path);
-        let mut problems = Vec::new();
+        let mut missing = Vec::new();
         for file in expected.files() {
-            let there = cx
-                .store
-                .contains(&file.digest, file.size)
-                .map_err(|e| SourceError::new("cannot look into the store").because(e))?;
-            if there {
+            let there = cx.store.contains(&file.digest, file.size);
+            if !there.map_err(|error| SourceError::new("cannot look into the store").because(error))? {
+                missing.push(file);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let root = place(cx, &pin.path, &format!("{} {}", artifact.role, artifact.name))?.root;
+        let real = fs::canonicalize(if root.is_file() { cx.project } else { &root }).unwrap_or_else(|_| root.clone());
+        let mut problems = Vec::new();
+        for file in missing {
+            let at = if root.is_file() { root.clone() } else { file.path.under(&root) };
+            if fs::canonicalize(&at).is_ok_and(|at| !at.starts_with(&real)) {
+                problems.push(format!("{}: is a link that leads out of the folder", at.display()));
                 continue;
             }
-            let at = if root.is_file() { root.clone() } else { file.path.under(&root) };
-            let taken = cx.store.add_file(&at, &cx.progress.task(file.path.as_str(), file.size));
+            let taken = open_regular(&at)
+                .map_err(crate::store::io_error("open", &at))
+                .and_then(|mut open| cx.store.ingest(file.digest, file.size, &mut open));
             match taken {
-                Ok((digest, _)) if digest == file.digest => {}
-                Ok((digest, _)) => problems.push(format!("{}: expected {}, found {digest}", at.display(), file.digest)),
+                Ok(()) => {}
+                Err(error @ (StoreError::Mismatch { .. } | StoreError::Length { .. })) => {
+                    problems.push(format!("{}: {error}", at.display()));
+                }
                 Err(error) => problems
                     .push(format!("{error}: {}", std::error::Error::source(&error).map_or(String::new(), |e| e.to_string()))),
             }
@@ -80,32 +95,88 @@ fn artifact(name: &Name, role: Role, relative: &str, tree: Tree) -> Artifact {
     }
 }
 
+/// Opens a file without waiting for a pipe's other end; refuses everything but a regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
+/// Where a path of the manifest leads.
+struct Place {
+    /// As the author named it.
+    root: PathBuf,
+    /// Below the project, links resolved.
+    real: PathBuf,
+}
+
+/// Finds a path of the manifest; refuses one that leads out of the project, by its text or by a link.
+fn place(cx: &Context, relative: &str, what: &str) -> Result<Place, SourceError> {
+    let shown = relative.escape_debug();
+    match beside(relative) {
+        Ok(_) => {}
+        Err(PathError::Absolute(_) | PathError::Climbs(_)) => {
+            return Err(SourceError::new(format!("{what}: path `{shown}` leaves the project's folder"))
+                .help("put the files themselves beside pack.toml"));
+        }
+        Err(error) => return Err(SourceError::new(format!("{what}: {error}"))),
+    }
+    let root = cx.project.join(relative);
+    let resolve = |path: &Path| {
+        fs::canonicalize(path)
+            .map_err(|error| SourceError::new(format!("{what}: cannot read `{}`", path.display())).because(error))
+    };
+    let (real, project) = (resolve(&root)?, resolve(cx.project)?);
+    match real.strip_prefix(&project) {
+        Ok(real) => Ok(Place { root, real: real.to_owned() }),
+        Err(_) => {
+            Err(SourceError::new(format!("{what}: path `{shown}` is or lies behind a link that leaves the project's folder"))
+                .help("put the files themselves beside pack.toml"))
+        }
+    }
+}
+
 /// Reads a file or folder beside the manifest into the store.
 pub fn read_tree(cx: &Context, relative: &str, role: Role, files: &[String], what: &str) -> Result<Tree, SourceError> {
-    let root = cx.project.join(relative);
-    let outside = relative.starts_with('/') || Path::new(relative).components().any(|c| c.as_os_str() == "..");
-    if outside {
-        return Err(SourceError::new(format!("{what}: path `{relative}` leaves the project's folder"))
-            .help("put the files themselves beside pack.toml"));
-    }
-    let skip = if role == Role::Code { Exclusions::of(cx) } else { Exclusions::default() };
-    tree_of(cx.store, &root, role == Role::Code, &skip, files, what, cx)
+    let place = place(cx, relative, what)?;
+    let walk = match role {
+        // From the project's folder down, so that the rules there hold for a folder of it as well.
+        Role::Code => Walk::Code { top: cx.project.to_owned(), below: place.real, skip: Exclusions::of(cx) },
+        _ => Walk::Plain { below: place.real, skip: Exclusions::of(cx) },
+    };
+    tree_of(&place.root, &walk, files, what, cx)
 }
 
 /// Reads any folder, e.g. an adopted output, without ignore rules.
 pub fn read_folder(cx: &Context, root: &Path, what: &str) -> Result<Tree, SourceError> {
-    tree_of(cx.store, root, false, &Exclusions::default(), &[], what, cx)
+    tree_of(root, &Walk::Whole, &[], what, cx)
 }
 
-fn tree_of(
-    store: &Store,
-    root: &Path,
-    ignore_rules: bool,
-    skip: &Exclusions,
-    files: &[String],
-    what: &str,
-    cx: &Context,
-) -> Result<Tree, SourceError> {
+/// How a folder is walked.
+enum Walk {
+    /// All of it.
+    Whole,
+    /// All but what `pack` and git put there.
+    Plain {
+        /// The folder, below the project.
+        below: PathBuf,
+        skip: Exclusions,
+    },
+    /// What the project's ignore rules leave.
+    Code {
+        /// The project.
+        top: PathBuf,
+        /// The folder, below the project.
+        below: PathBuf,
+        skip: Exclusions,
+    },
+}
+
+fn tree_of(root: &Path, how: &Walk, files: &[String], what: &str, cx: &Context) -> Result<Tree, SourceError> {
+    let is_code = matches!(how, Walk::Code { .. });
     let meta = fs::metadata(root)
         .map_err(|error| SourceError::new(format!("{what}: cannot read `{}`", root.display())).because(error))?;
     let mut problems = Vec::new();
@@ -117,7 +188,7 @@ fn tree_of(
             Err(error) => problems.push(error.to_string()),
         }
     } else {
-        walk(root, ignore_rules, skip, &mut found, &mut problems);
+        walk(root, how, &mut found, &mut problems);
     }
     if !files.is_empty() {
         let chosen = plan::patterns(files).map_err(|error| SourceError::new(format!("{what}: {error}")))?;
@@ -133,12 +204,22 @@ fn tree_of(
         problems.sort();
         return Err(SourceError::new(format!("{what}: `{}` cannot be taken:\n{}", root.display(), listed(&problems))));
     }
-    if found.is_empty() && !ignore_rules {
+    if is_code {
+        let risky = found
+            .iter()
+            .filter_map(|(path, ..)| Some(format!("`{path}` is, by its name, {}", secret::risky_name(path.as_str())?)));
+        let risky: Vec<String> = risky.collect();
+        if !risky.is_empty() {
+            return Err(SourceError::new(format!("{what}: code goes into images:\n{}", listed(&risky)))
+                .help("put it into .packignore, or take it out"));
+        }
+    }
+    if found.is_empty() && !is_code {
         return Err(SourceError::new(format!("{what}: `{}` holds no file", root.display())));
     }
     let task = cx.progress.task(what, found.iter().map(|file| file.3).sum());
     let paths: Vec<PathBuf> = found.iter().map(|file| file.1.clone()).collect();
-    let digests = store.add_files(&paths, cx.jobs, &task).map_err(|error| match error {
+    let digests = cx.store.add_files(&paths, cx.jobs, &task).map_err(|error| match error {
         moving @ crate::store::StoreError::Moving { .. } => {
             SourceError::new(format!("{what}: {moving}")).help("stop what writes to it, then run the command again")
         }
@@ -160,26 +241,36 @@ fn listed(problems: &[String]) -> String {
     lines.join("\n")
 }
 
-fn walk(
-    root: &Path,
-    ignore_rules: bool,
-    skip: &Exclusions,
-    found: &mut Vec<(ImagePath, PathBuf, Mode, u64)>,
-    problems: &mut Vec<String>,
-) {
+fn walk(root: &Path, how: &Walk, found: &mut Vec<(ImagePath, PathBuf, Mode, u64)>, problems: &mut Vec<String>) {
+    // Entries' paths begin with `base`; the walk itself may begin further up.
+    let (start, base) = match how {
+        Walk::Code { top, below, .. } if below.as_os_str().is_empty() => (top.clone(), top.clone()),
+        Walk::Code { top, below, .. } => (top.clone(), top.join(below)),
+        _ => (root.to_owned(), root.to_owned()),
+    };
+    let root = base.as_path();
     let real_root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-    let mut builder = WalkBuilder::new(root);
+    let mut builder = WalkBuilder::new(&start);
     builder.standard_filters(false).follow_links(false);
-    if ignore_rules {
+    if let Walk::Code { below, skip, .. } = how {
         // The project's own rules only: what lies above it or in the user's home must not change an image.
         builder.git_ignore(true).require_git(false).parents(false).add_custom_ignore_filename(".packignore");
+        let (below, skip) = (below.clone(), skip.clone());
+        builder.filter_entry(move |entry| {
+            let Ok(relative) = entry.path().strip_prefix(&start) else { return true };
+            // The folder itself, and the way to it.
+            below.starts_with(relative)
+                || relative.starts_with(&below)
+                    && !skip.covers(relative, entry.path())
+                    && !skip.covers_code(relative, entry.path())
+        });
+    } else if let Walk::Plain { below, skip } = how {
+        let (below, skip) = (below.clone(), skip.clone());
+        builder.filter_entry(move |entry| match entry.path().strip_prefix(&start) {
+            Ok(relative) => relative.as_os_str().is_empty() || !skip.covers(&below.join(relative), entry.path()),
+            Err(_) => true,
+        });
     }
-    let skip_here = skip.clone();
-    let top = root.to_owned();
-    builder.filter_entry(move |entry| match entry.path().strip_prefix(&top) {
-        Ok(relative) => !skip_here.covers(relative, entry.path()),
-        Err(_) => true,
-    });
     for entry in builder.build() {
         let entry = match entry {
             Ok(entry) => entry,
@@ -262,8 +353,9 @@ fn take(path: &Path, root: &Path) -> Result<(Mode, u64), String> {
     Ok((Mode::from_bits(meta.permissions().mode()), meta.len()))
 }
 
-/// What `[code]` leaves out by rule: `pack`'s own files, and what the manifest names as something else.
-#[derive(Clone, Default)]
+/// What is left out by rule, by paths below the project: `pack`'s own files, and of `[code]` also what the
+/// manifest names as something else.
+#[derive(Clone)]
 struct Exclusions {
     paths: Vec<PathBuf>,
     store: PathBuf,
@@ -272,39 +364,57 @@ struct Exclusions {
 impl Exclusions {
     fn of(cx: &Context) -> Self {
         let manifest = cx.manifest;
-        let code = manifest.code.as_ref().map_or(".", |code| code.path.as_str());
         let trees = [&manifest.models, &manifest.data, &manifest.weights];
         let mut paths: Vec<PathBuf> = trees
             .into_iter()
             .flat_map(|wants| wants.values().filter_map(|want| want.path.as_ref()))
             .chain(manifest.python.iter().flat_map(|python| &python.wheels))
-            .filter_map(|path| clean(Path::new(path)).strip_prefix(clean(Path::new(code))).map(Path::to_owned).ok())
+            .map(|path| clean(Path::new(path)))
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
-        // What steps made belongs to the store and the lock, wherever a run outside the box left it.
-        for output in manifest.steps.values().flat_map(|step| step.outputs.keys()) {
-            paths.extend([PathBuf::from(output.as_str()), Path::new("out").join(output.as_str())]);
-        }
+        // What steps made belongs to the store and the lock; a run outside the box leaves it here.
+        paths.extend(
+            manifest.steps.values().flat_map(|step| step.outputs.keys()).map(|name| Path::new("out").join(name.as_str())),
+        );
         // The manifest is in every image in its canonical form, so a comment in it moves no digest.
-        paths.extend([".git", ".pack", "pack.toml", "pack.lock", "pack.record.json"].map(PathBuf::from));
-        Exclusions { paths, store: cx.store.root().to_owned() }
+        paths.extend(["pack.toml", "pack.record.json"].map(PathBuf::from));
+        let store = fs::canonicalize(cx.store.root()).unwrap_or_else(|_| cx.store.root().to_owned());
+        Exclusions { paths, store }
     }
 
+    /// What no tree holds: git's and `pack`'s own files.
     fn covers(&self, relative: &Path, full: &Path) -> bool {
-        if self.store.as_os_str().is_empty() || relative.as_os_str().is_empty() {
-            return false;
-        }
-        // An OCI layout, whatever its name, is something `build` wrote.
-        full == self.store
-            || self.paths.iter().any(|path| path == relative)
-            || relative.file_name().is_some_and(|name| name == ".git")
+        relative == Path::new("pack.lock")
             // A lock that is being written, or was when its process was killed.
             || relative.to_str().is_some_and(|name| name.starts_with(".pack.lock.tmp-"))
+            || relative.file_name().is_some_and(|name| name == ".git" || name == ".pack")
+            // An OCI layout, whatever its name, is something `build` wrote.
             || full.join("oci-layout").is_file()
+            || is_store(full)
+            || relative.file_name() == self.store.file_name() && fs::canonicalize(full).is_ok_and(|full| full == self.store)
     }
+
+    /// What the code does not hold.
+    fn covers_code(&self, relative: &Path, full: &Path) -> bool {
+        let name = relative.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
+        self.paths.iter().any(|path| path == relative)
+            || name.starts_with(b".tmp-")
+            || name.ends_with(b".oci.tar")
+            // What Python makes of the code when it runs, other each time.
+            || name.ends_with(b".pyc")
+            || name == b"__pycache__" && full.is_dir()
+    }
+}
+
+/// Whether a folder is a store of `pack`'s, this one or another.
+fn is_store(folder: &Path) -> bool {
+    folder.join("blobs/sha256").is_dir() && (folder.join("trust").is_dir() || folder.join(".lock").exists())
 }
 
 /// Without `.` components, so that prefixes compare.
 fn clean(path: &Path) -> PathBuf {
     path.components().filter(|c| !matches!(c, std::path::Component::CurDir)).collect()
 }
+
+#[cfg(test)]
+mod tests;
