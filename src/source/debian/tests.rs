@@ -395,7 +395,10 @@ fn the_manifest_is_judged() {
     let rows = [
         ("debian = \"stable\"", "expected a release's own name in [system] debian, found `stable`"),
         ("debian = \"../x\"", "expected a release's own name in [system] debian, found `../x`"),
-        ("debian = \"bookworm\"\nsnapshot = \"now\"", "expected a time such as `20250520T000000Z` in [system] snapshot, found `now`"),
+        (
+            "debian = \"bookworm\"\nsnapshot = \"now\"",
+            "expected a time such as `20250520T000000Z` in [system] snapshot, found `now`",
+        ),
         ("debian = \"bookworm\"\ncomponents = [\"../x\"]", "expected sections such as `main`"),
         ("debian = \"bookworm\"\ncomponents = []", "names no section"),
         ("debian = \"bookworm\"\ncomponents = [\"main\", \"contrib\"]", "has no index `contrib/binary-amd64/Packages`"),
