@@ -6,14 +6,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{COUNTER, Store, StoreError, io_error};
+use super::scratch::{Scratch, fresh_name};
+use super::{Store, StoreError, copy_hashed, io_error};
 use crate::digest::Digest;
-use crate::pipe::{self, Chunks};
+use crate::progress::Task;
 
 /// How a blob came to its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,44 +46,37 @@ impl Store {
         if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
             return Ok(Placed::Present);
         }
-        drop(self.open_blob(digest)?);
-        let from = self.blob_path(digest);
+        let source = self.open_blob(digest)?;
         let folder = to.parent().expect("a blob is placed in a folder");
-        let n = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let temporary = folder.join(format!(".tmp-{}-{n}", std::process::id()));
-        let how = if link && fs::hard_link(&from, &temporary).is_ok() {
-            Placed::Linked
-        } else if reflink_copy::reflink(&from, &temporary).is_ok() {
+        if link && self.link(digest, &fresh_name(folder), to)? {
+            return Ok(Placed::Linked);
+        }
+        let scratch = Scratch::file_in(folder)?;
+        let how = if rustix::fs::ioctl_ficlone(scratch.file(), &source).is_ok() {
             Placed::Reflinked
         } else {
-            self.copy_out(digest, &temporary)?;
+            let (found, _) = copy_hashed(&mut &source, &scratch, &Task::hidden())?;
+            if found != *digest {
+                return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
+            }
             Placed::Copied
         };
-        if how != Placed::Linked {
-            let mode = fs::Permissions::from_mode(0o444);
-            fs::set_permissions(&temporary, mode).map_err(io_error("protect", &temporary))?;
-        }
-        fs::rename(&temporary, to).map_err(io_error("put in place", to))?;
-        // Renaming a link onto another link of the same inode does nothing and leaves the first name.
-        drop(fs::remove_file(&temporary));
+        let file = scratch.file();
+        file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(io_error("protect", scratch.path()))?;
+        file.sync_all().map_err(io_error("write", scratch.path()))?;
+        scratch.rename(to)?;
         Ok(how)
     }
 
-    fn copy_out(&self, digest: &Digest, to: &Path) -> Result<(), StoreError> {
-        let from = self.blob_path(digest);
-        let mut source = File::open(&from).map_err(io_error("open", &from))?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(io_error("create", to))?;
-        let write = |chunks: Chunks| {
-            chunks.each(|bytes| file.write_all(bytes))?;
-            file.sync_all()?;
-            Ok(None)
-        };
-        let copied = pipe::fan_out(&mut source, vec![Box::new(write), pipe::hashing()]);
-        let (results, _) = copied.map_err(io_error("write", to)).inspect_err(|_| drop(fs::remove_file(to)))?;
-        if results.into_iter().flatten().next() != Some(*digest) {
-            drop(fs::remove_file(to));
-            return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
+    /// Links a blob, if that can be done. The name on the way has no lock of its own, since the lock would be the
+    /// blob's; links are made only in a layout, whose folder is locked by whoever writes it.
+    fn link(&self, digest: &Digest, temporary: &Path, to: &Path) -> Result<bool, StoreError> {
+        if fs::hard_link(self.blob_path(digest), temporary).is_err() {
+            return Ok(false);
         }
-        Ok(())
+        let renamed = fs::rename(temporary, to).map_err(io_error("put in place", to));
+        // Renaming a link onto another link of the same inode does nothing and leaves the first name.
+        drop(fs::remove_file(temporary));
+        renamed.map(|()| true)
     }
 }

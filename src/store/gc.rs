@@ -6,9 +6,9 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 
-use super::{Store, StoreError, io_error};
+use super::{Store, StoreError, io_error, scratch};
 use crate::digest::Digest;
 use crate::par;
 use crate::progress::Progress;
@@ -92,17 +92,25 @@ impl Store {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let size = entry.metadata().map_or(0, |meta| meta.len());
-                let dead = if let Some(rest) = name.strip_prefix(".tmp-") {
-                    is_of_dead_process(rest)
-                } else if name.starts_with(".part-") {
-                    File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+                // Held until the name is gone, so that no writer takes up what is being removed.
+                let lock = if name.starts_with(scratch::PREFIX) || name.starts_with(".part-") {
+                    let Some(lock) = scratch::lock_of_dead(&entry.path()) else { continue };
+                    Some(lock)
+                } else if folder.ends_with("refused") {
+                    None
                 } else {
-                    folder.ends_with("refused")
+                    continue;
                 };
-                if dead {
-                    remove(&entry.path(), size)?;
+                // A folder of small files that waited for their names.
+                for inner in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                    remove(&inner.path(), inner.metadata().map_or(0, |meta| meta.len()))?;
                 }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    fs::remove_dir(entry.path()).map_err(io_error("remove", &entry.path()))?;
+                } else {
+                    remove(&entry.path(), entry.metadata().map_or(0, |meta| meta.len()))?;
+                }
+                drop(lock);
             }
         }
         // Folders in which a helper program worked for a process that is gone.

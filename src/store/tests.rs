@@ -145,3 +145,67 @@ fn gc_keeps_what_is_named_and_clears_the_rest() {
     assert_eq!(collected, Collected { files: 2, bytes: 8 });
     assert_eq!(store.list().unwrap().len(), 1);
 }
+
+#[test]
+fn gc_asks_the_lock_of_a_temporary_file_not_its_name() {
+    let (_dir, store) = store();
+    let blobs = store.root().join("blobs/sha256");
+    // Numbers of processes that live: this one and the first; what was left behind in another container.
+    for name in [format!(".tmp-{}-0", std::process::id()), ".tmp-1-0".into(), ".part-00".into()] {
+        fs::write(blobs.join(name), b"dead").unwrap();
+    }
+    fs::create_dir(blobs.join(".tmp-7")).unwrap();
+    fs::write(blobs.join(".tmp-7/1"), b"dead").unwrap();
+    let living = store.scratch().unwrap();
+    let folder = Scratch::folder_in(&blobs).unwrap();
+    let sink = store.sink(Digest::of(b"hello"), 5).unwrap().unwrap();
+    let collected = store.gc(&Default::default()).unwrap();
+    assert_eq!(collected, Collected { files: 4, bytes: 16 });
+    assert!(living.path().exists() && folder.path().exists());
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 3);
+    // The good twin: what nobody holds any more goes by itself; a part stays for a resume until it is collected.
+    drop((living, folder, sink));
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 1);
+    assert_eq!(store.gc(&Default::default()).unwrap().files, 1);
+}
+
+#[test]
+fn scratch_names_are_never_shared_and_a_scratch_becomes_a_blob() {
+    let (_dir, store) = store();
+    let (one, two) = (store.scratch().unwrap(), store.scratch().unwrap());
+    assert_ne!(one.path(), two.path());
+    let path = one.path().to_owned();
+    fs::write(&path, b"made").unwrap();
+    store.adopt_scratch(one, &Digest::of(b"made"), 4).unwrap();
+    assert!(!path.exists());
+    assert_eq!(store.read(&Digest::of(b"made")).unwrap(), b"made");
+    fs::write(two.path(), b"made").unwrap();
+    store.adopt_scratch(two, &Digest::of(b"made"), 4).unwrap();
+    assert_eq!(fs::read_dir(store.root().join("blobs/sha256")).unwrap().count(), 1);
+}
+
+#[test]
+#[should_panic(expected = "a writer hashed something else")]
+#[cfg(debug_assertions)]
+fn a_scratch_with_another_digest_is_a_bug() {
+    let (_dir, store) = store();
+    let scratch = store.scratch().unwrap();
+    fs::write(scratch.path(), b"made").unwrap();
+    drop(store.adopt_scratch(scratch, &Digest::of(b"said"), 4));
+}
+
+#[test]
+fn many_small_files_wait_in_one_folder_and_leave_nothing_behind() {
+    let (dir, store) = store();
+    let paths: Vec<PathBuf> = (0..50).map(|n| dir.path().join(format!("file{n}"))).collect();
+    // Some are equal.
+    paths.iter().enumerate().for_each(|(n, path)| fs::write(path, [n as u8 % 20]).unwrap());
+    let taken = store.add_files(&paths, 4, &Task::hidden()).unwrap();
+    assert_eq!(taken[21], (Digest::of(&[1]), 1));
+    let blobs = store.root().join("blobs/sha256");
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 20);
+    fs::write(&paths[0], b"new").unwrap();
+    let missing = [paths[0].clone(), dir.path().join("missing")];
+    assert!(matches!(store.add_files(&missing, 1, &Task::hidden()), Err(StoreError::Io { .. })));
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 20, "a failed batch left files behind");
+}
