@@ -7,11 +7,11 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::scratch::{Scratch, fresh_name};
-use super::{Store, StoreError, copy_hashed, io_error};
+use super::{Store, StoreError, copy_hashed, hash_open, io_error};
 use crate::digest::Digest;
 use crate::progress::Task;
 
@@ -29,26 +29,30 @@ pub enum Placed {
 }
 
 impl Store {
-    /// Puts a blob at `to` (in an existing folder), mode 0444, whole or not at all.
+    /// Puts a blob at `to` (in an existing folder), mode 0444, whole or not at all, in place of what is there.
     ///
     /// Linking fails across file systems and, under `fs.protected_hardlinks`, for a store owned by another
     /// user that we cannot write to; then it is reflinked or copied.
-    pub fn place(&self, digest: &Digest, size: u64, to: &Path) -> Result<Placed, StoreError> {
-        self.place_as(digest, size, to, true)
+    pub fn place(&self, digest: &Digest, _size: u64, to: &Path) -> Result<Placed, StoreError> {
+        self.place_as(digest, to, true)
     }
 
-    /// As [`Store::place`], but never with the store's own inode: for a folder that others will own.
+    /// As [`Store::place`], but never with the store's own inode: for a folder that others will own. A file that
+    /// is there is hashed, and stays if it is right.
     pub fn place_apart(&self, digest: &Digest, size: u64, to: &Path) -> Result<Placed, StoreError> {
-        self.place_as(digest, size, to, false)
+        if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
+            let there = fs::File::open(to).map_err(io_error("open", to))?;
+            if hash_open(&there, to, &Task::hidden())?.0 == *digest {
+                return Ok(Placed::Present);
+            }
+        }
+        self.place_as(digest, to, false)
     }
 
-    fn place_as(&self, digest: &Digest, size: u64, to: &Path, link: bool) -> Result<Placed, StoreError> {
-        if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
-            return Ok(Placed::Present);
-        }
+    fn place_as(&self, digest: &Digest, to: &Path, link: bool) -> Result<Placed, StoreError> {
         let source = self.open_blob(digest)?;
         let folder = to.parent().expect("a blob is placed in a folder");
-        if link && self.link(digest, &fresh_name(folder), to)? {
+        if link && self.link(digest, &source, &fresh_name(folder), to)? {
             return Ok(Placed::Linked);
         }
         let scratch = Scratch::file_in(folder)?;
@@ -70,13 +74,22 @@ impl Store {
 
     /// Links a blob, if that can be done. The name on the way has no lock of its own, since the lock would be the
     /// blob's; links are made only in a layout, whose folder is locked by whoever writes it.
-    fn link(&self, digest: &Digest, temporary: &Path, to: &Path) -> Result<bool, StoreError> {
+    ///
+    /// A link changes the blob's ctime; its trust record is renewed where it held right before.
+    fn link(&self, digest: &Digest, source: &fs::File, temporary: &Path, to: &Path) -> Result<bool, StoreError> {
+        let before = source.metadata().map_err(io_error("read", to))?;
+        let trusted = self.trusted(digest, &before);
         if fs::hard_link(self.blob_path(digest), temporary).is_err() {
             return Ok(false);
         }
         let renamed = fs::rename(temporary, to).map_err(io_error("put in place", to));
         // Renaming a link onto another link of the same inode does nothing and leaves the first name.
         drop(fs::remove_file(temporary));
-        renamed.map(|()| true)
+        renamed?;
+        let after = source.metadata().map_err(io_error("read", to))?;
+        if trusted && (after.len(), after.mtime(), after.mtime_nsec()) == (before.len(), before.mtime(), before.mtime_nsec()) {
+            self.trust(digest, &after)?;
+        }
+        Ok(true)
     }
 }

@@ -10,10 +10,14 @@
 //! <root>/blobs/sha256/<hex>        a blob, 0444; the layout an OCI directory has
 //! <root>/blobs/sha256/.part-<hex>  a download under way, resumable, locked by its writer
 //! <root>/blobs/sha256/.tmp-<random> bytes whose digest is not known yet; garbage once nobody locks it
-//! <root>/trust/<hex>               inode, size and mtime of a blob when it was last hashed
 //! <root>/refused/<hex>             a blob that no longer had its digest, moved aside, never used
-//! <root>/cache/<kind>/<key>        what can be computed again (see cache.rs)
+//! <root>/.lock                     locked by whoever has the store open; alone by whoever clears it
+//! <memory>/trust/<hex>             device, inode, size and times of a blob when it was last hashed
+//! <memory>/cache/<kind>/<key>      what can be computed again (see cache.rs)
 //! ```
+//!
+//! The memory lies in a folder of the user's own: a store that comes from somebody else brings bytes, which
+//! are hashed, and nothing that would be believed.
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
@@ -21,7 +25,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::digest::{Digest, Hasher};
 use crate::par;
@@ -35,7 +39,7 @@ mod scratch;
 mod sink;
 
 pub use export::Placed;
-pub use gc::{Collected, Verified};
+pub use gc::{Alone, Collected, Verified};
 pub use scratch::Scratch;
 pub use sink::Sink;
 
@@ -48,6 +52,9 @@ const BATCH: usize = 2000;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    memory: PathBuf,
+    /// Shared as long as the store is open anywhere in this process.
+    lock: Arc<File>,
 }
 
 /// What can go wrong with the store.
@@ -77,6 +84,16 @@ pub enum StoreError {
         expected: Digest,
         /// Digest of the bytes.
         found: Digest,
+    },
+    /// A blob that is as its digest says, but not as long as the lock says.
+    #[error("the size that the lock gives for {digest} is wrong: expected {expected} bytes, found {found}")]
+    Size {
+        /// The blob, which stays where it is.
+        digest: Digest,
+        /// Bytes asked for.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
     },
     /// More or fewer bytes than the lock says.
     #[error("expected {expected} bytes, found {found}")]
@@ -109,13 +126,14 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
 }
 
 impl Store {
-    /// Opens a store, making its folders where they are missing.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["blobs/sha256", "trust"] {
-            let path = root.join(folder);
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(io_error("create", &path))?;
-        }
-        Ok(Self { root: root.to_owned() })
+    /// Opens a store, making its folders where they are missing. What is remembered of it goes to `memory`,
+    /// which nobody but the user should be able to write. Waits while the store is being cleared.
+    pub fn open(root: &Path, memory: &Path) -> Result<Self, StoreError> {
+        let blobs = root.join("blobs/sha256");
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(io_error("create", &blobs))?;
+        let lock = open_lock(root)?;
+        lock.lock_shared().map_err(io_error("lock", root))?;
+        Ok(Self { root: root.to_owned(), memory: memory.to_owned(), lock: Arc::new(lock) })
     }
 
     /// The folder it lies in.
@@ -134,6 +152,9 @@ impl Store {
 
     /// Whether the blob is there and, where it is large, has not been touched since it was last hashed. A
     /// touched one is hashed now; if it is spoiled it is moved aside and counts as missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Size`] where the bytes have the digest but not the size: whoever asks is wrong, not the blob.
     pub fn contains(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
         let path = self.blob_path(digest);
         let meta = match fs::symlink_metadata(&path) {
@@ -141,14 +162,15 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        if !meta.is_file() || meta.len() != size {
+        if !meta.is_file() {
             self.set_aside(digest)?;
             return Ok(false);
         }
-        if size < TRUST_FROM || self.trusted(digest, &meta) {
+        if meta.len() == size && (size < TRUST_FROM || self.trusted(digest, &meta)) {
             return Ok(true);
         }
         match self.rehash(digest, &Task::hidden()) {
+            Ok(()) if meta.len() != size => Err(StoreError::Size { digest: *digest, expected: size, found: meta.len() }),
             Ok(()) => Ok(true),
             Err(StoreError::Spoiled { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -363,7 +385,7 @@ impl Store {
     }
 
     fn trust_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("trust").join(digest.hex())
+        self.memory.join("trust").join(digest.hex())
     }
 
     fn trust(&self, digest: &Digest, meta: &fs::Metadata) -> Result<(), StoreError> {
@@ -409,13 +431,37 @@ impl Store {
         }
     }
 
-    /// Replaces a small file of ours as a whole.
+    /// Replaces a small file of the memory as a whole. Where the memory may not be written, nothing is
+    /// remembered: that costs time only.
     fn write_small(&self, path: &Path, text: &str) -> Result<(), StoreError> {
-        let folder = path.parent().expect("every file of the store lies in a folder of it");
-        let scratch = Scratch::file_in(folder)?;
-        scratch.file().write_all(text.as_bytes()).map_err(io_error("write", scratch.path()))?;
-        scratch.rename(path)
+        let folder = path.parent().expect("every file of the memory lies in a folder of it");
+        let write = || {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(io_error("create", folder))?;
+            let scratch = Scratch::file_in(folder)?;
+            scratch.file().write_all(text.as_bytes()).map_err(io_error("write", scratch.path()))?;
+            scratch.rename(path)
+        };
+        match write() {
+            Err(StoreError::Io { source, .. }) if is_forbidden(&source) => Ok(()),
+            written => written,
+        }
     }
+}
+
+/// Opens the file by which those who have the store open and whoever clears it keep out of each other's way.
+fn open_lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join(".lock");
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    match OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).custom_flags(no_link).open(&path) {
+        // Of a store that may only be read, a file that is there can be locked all the same, and so can the folder.
+        Err(error) if is_forbidden(&error) => File::open(&path).or_else(|_| File::open(root)).map_err(io_error("open", root)),
+        opened => opened.map_err(io_error("open", &path)),
+    }
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// A small file that is written but has not its name yet.
@@ -500,7 +546,9 @@ fn read_steady(path: &Path) -> Result<Vec<u8>, StoreError> {
 }
 
 fn trust_text(meta: &fs::Metadata) -> String {
-    format!("inode {} size {} mtime {}.{:09}\n", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
+    let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+    let (device, inode, size) = (meta.dev(), meta.ino(), meta.len());
+    format!("device {device} inode {inode} size {size} mtime {}.{:09} ctime {}.{:09}\n", mtime.0, mtime.1, ctime.0, ctime.1)
 }
 
 /// What must not change while a file of the user's is read.

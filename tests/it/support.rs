@@ -365,7 +365,8 @@ pub fn wheel_from(name: &str, version: &str, mut members: Vec<ZipMember>, record
 pub fn uv() -> Option<PathBuf> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
-        let store = Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools")).unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
+        let store = Store::open(&folder, &folder.join("memory")).unwrap();
         Uv::find(&store, false, &Progress::silent()).unwrap();
         let tools = fs::read_dir(store.root().join("tools")).ok()?;
         tools.flatten().map(|entry| entry.path().join("uv")).find(|program| program.is_file())
