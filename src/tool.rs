@@ -486,7 +486,7 @@ mod tests {
     #[test]
     fn a_spoiled_program_is_not_taken_for_the_pinned_one() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), &folder.path().join("memory")).unwrap();
         let place = folder.path().join(format!("tools/uv-{UV_VERSION}"));
         fs::create_dir_all(&place).unwrap();
         fs::write(place.join("uv"), "#!/bin/sh\ntouch /tmp/was-run\n").unwrap();

@@ -37,6 +37,9 @@ pub struct Outcome {
     pub replaced: Option<String>,
 }
 
+/// Files of an output below this size, in bytes, may be text.
+const TEXT: u64 = 4 << 20;
+
 /// Adopts one output.
 pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Session) -> Result<Outcome> {
     let Some((step_name, step, class)) = project.manifest.maker(name).map(|(n, s, c)| (n.clone(), s.clone(), c)) else {
@@ -76,6 +79,8 @@ pub fn adopt(project: &mut Project, name: &Name, folder: &Path, session: &Sessio
         }
     }
     let tree = read_folder(&session.context(project), folder, &format!("{role} {name}"))?;
+    // Trainers write settings beside weights, tokens among them; weights themselves are no text.
+    lock::refuse_secret_files(tree.files().iter().filter(|file| file.size < TEXT), session)?;
     let artifact = Artifact {
         name: name.clone(),
         role,

@@ -122,6 +122,7 @@ fn help_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     match cause.downcast_ref::<StoreError>() {
         Some(StoreError::Missing { .. } | StoreError::Spoiled { .. }) => Some("run `pack fetch` to bring it again".to_owned()),
+        Some(StoreError::Size { .. }) => Some("the lock is wrong, the bytes are right: run `pack lock`".to_owned()),
         Some(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => Some(
             "make room, or choose another store with `--store DIR`; then run the command again, it goes on where it was"
                 .to_owned(),

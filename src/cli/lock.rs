@@ -25,6 +25,7 @@ use crate::source::debian::recheck;
 use crate::source::{self, Context, Previous, Resolved, Want};
 use crate::step;
 use crate::text::nearest;
+use crate::tree::TreeFile;
 
 /// What to do beside locking.
 #[derive(Default)]
@@ -385,22 +386,26 @@ fn judge_upgrade(names: &[String], project: &Project, old: Option<&Lockfile>) ->
 /// Code goes into images, so a secret in it is refused before the lock names it. Files of the old lock were
 /// looked at then.
 fn refuse_secret_code(lock: &Lockfile, old: Option<&Lockfile>, session: &Session) -> Result<()> {
-    const MOST: u64 = 1 << 20;
     let known: BTreeSet<Digest> = old
         .into_iter()
         .flat_map(|old| old.of_role(Role::Code))
         .flat_map(|artifact| artifact.files.iter().flat_map(|tree| tree.files()))
         .map(|file| file.digest)
         .collect();
+    let new = lock
+        .of_role(Role::Code)
+        .flat_map(|artifact| artifact.files.iter().flat_map(|tree| tree.files()))
+        .filter(|file| !known.contains(&file.digest));
+    refuse_secret_files(new, session)
+}
+
+/// Refuses files that are to enter an image and hold a secret; all of them together.
+pub fn refuse_secret_files<'a>(files: impl Iterator<Item = &'a TreeFile>, session: &Session) -> Result<()> {
     let mut lines = Vec::new();
-    for file in lock.of_role(Role::Code).flat_map(|artifact| artifact.files.iter().flat_map(|tree| tree.files())) {
-        if file.size > MOST || known.contains(&file.digest) {
-            continue;
+    for file in files {
+        for secret in secret::find_in(session.store.open_blob(&file.digest)?)? {
+            lines.push(format!("{}:{}: holds {}", file.path, secret.line, secret.kind));
         }
-        let text = session.store.read(&file.digest)?;
-        lines.extend(
-            secret::find(&text).into_iter().map(|secret| format!("{}:{}: holds {}", file.path, secret.line, secret.kind)),
-        );
     }
     if lines.is_empty() {
         return Ok(());
@@ -477,11 +482,10 @@ pub fn check_signatures(lock: &Lockfile, session: &Session) -> Result<Vec<String
     if lock.of_role(Role::System).next().is_none() {
         return Ok(Vec::new());
     }
-    if lock.evidence.is_empty() {
-        bail!(
-            Problem::new("pack.lock names packages of the system and no signed index that vouches for them")
-                .help("run `pack lock`")
-        );
+    let unsigned = lock.unsigned_suites();
+    if !unsigned.is_empty() {
+        let message = format!("pack.lock names packages of {}, and no signed index that vouches for them", unsigned.join(", "));
+        bail!(Problem::new(message).help("run `pack lock`"));
     }
     let mut absent = Vec::new();
     for evidence in &lock.evidence {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
+use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
 use crate::progress::{Progress, Verbosity, bytes};
@@ -330,12 +331,23 @@ fn parse_adoption(text: &str) -> Result<(Name, PathBuf), String> {
 }
 
 fn default_store() -> Result<PathBuf> {
-    let var = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    match (var("XDG_CACHE_HOME").filter(|path| path.is_absolute()), var("HOME")) {
-        (Some(cache), _) => Ok(cache.join("pack")),
-        (None, Some(home)) => Ok(home.join(".cache/pack")),
-        (None, None) => bail!(Problem::new("there is no home folder to keep the store in").help("say where: `--store DIR`")),
+    match cache_home() {
+        Some(cache) => Ok(cache.join("pack")),
+        None => bail!(Problem::new("there is no home folder to keep the store in").help("say where: `--store DIR`")),
     }
+}
+
+fn cache_home() -> Option<PathBuf> {
+    let var = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    var("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| Some(var("HOME")?.join(".cache")))
+}
+
+/// Opens a store. What is remembered of it is kept in the user's own cache, one folder a store.
+fn open_store(root: &Path) -> Result<Store> {
+    let root = std::path::absolute(root)?;
+    let key = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
+    let memory = cache_home().map_or_else(|| root.join("memory"), |cache| cache.join("pack-memory").join(&key[..16]));
+    Ok(Store::open(&root, &memory)?)
 }
 
 /// Prints the result: JSON where asked for, else lines for a person.
@@ -363,7 +375,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         };
         let jobs = global.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
         let progress = Progress::new(verbosity);
-        let store = Store::open(&std::path::absolute(&root)?)?;
+        let store = open_store(&root)?;
         Ok(Session { store, net: Net::new(global.offline), progress, jobs, locked: global.locked })
     };
     match &cli.command {

@@ -9,15 +9,15 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::Session;
 use super::error::Problem;
 use super::lock::{check_signatures, fetch};
 use super::project::Project;
+use super::{Session, open_store};
 use crate::digest::Digest;
 use crate::layer::{Layers, Memory};
 use crate::plan::{ImageKind, Plan};
 use crate::progress::bytes;
-use crate::store::{Placed, Store};
+use crate::store::Placed;
 
 /// What vendoring did.
 #[derive(Debug, Serialize)]
@@ -39,7 +39,7 @@ pub fn vendor(project: &Project, folder: &Path, session: &Session) -> Result<Ven
     let lock = project.need_lock()?;
     fetch(project, &lock, session)?;
     check_signatures(&lock, session)?;
-    let to = Store::open(folder)?;
+    let to = open_store(folder)?;
     let mut out = Vendored { blobs: 0, bytes: 0, linked: 0, copied: 0, absent_evidence: Vec::new() };
     let mut blobs: BTreeSet<(Digest, u64)> = lock.artifacts.iter().flat_map(|artifact| artifact.blobs()).collect();
     for evidence in &lock.evidence {
@@ -81,6 +81,8 @@ pub struct Collected {
 
 /// Removes what no lock of the named projects needs.
 pub fn gc(roots: &[std::path::PathBuf], session: &Session) -> Result<Collected> {
+    // Before the locks are read: a command that is under way may write one that names more.
+    let alone = session.store.alone()?;
     let mut keep = BTreeSet::new();
     for root in roots {
         let project = Project::load(root)?;
@@ -101,7 +103,7 @@ pub fn gc(roots: &[std::path::PathBuf], session: &Session) -> Result<Collected> 
             }
         }
     }
-    let collected = session.store.gc(&keep)?;
+    let collected = alone.gc(&keep)?;
     Ok(Collected { files: collected.files, bytes: collected.bytes })
 }
 

@@ -107,8 +107,6 @@ impl Layout {
                     written.bytes += layer.size;
                 }
                 None => {
-                    // What lies there is not what we remember, so it is not kept.
-                    drop(fs::remove_file(&place));
                     written.count(layers.store.place(&layer.digest, layer.size, &place)?, layer.size);
                 }
             }

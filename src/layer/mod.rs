@@ -21,7 +21,7 @@ use crate::path::ImagePath;
 use crate::pipe::{self, Chunks};
 use crate::plan::{Entry, Form, LayerPlan};
 use crate::progress::{Progress, Task};
-use crate::store::{Store, StoreError, io_error};
+use crate::store::{Scratch, Store, StoreError, io_error};
 use crate::tree::Mode;
 
 mod listing;
@@ -135,25 +135,21 @@ impl Layers<'_> {
         {
             return Ok((layer, None));
         }
-        let (temporary, keep) = match (plan.form, plain) {
-            (Form::Zstd, _) => (Some(self.store.scratch()?), false),
-            (Form::Plain, Some(folder)) => {
-                (Some(folder.join(format!(".tmp-{}-{}", std::process::id(), &plan.key().hex()[..16]))), true)
-            }
-            (Form::Plain, None) => (None, false),
-        };
-        let made = self.write(plan, temporary.as_deref());
+        let scratch = if plan.form == Form::Zstd { Some(self.store.scratch()?) } else { None };
+        let plain = plain.filter(|_| plan.form == Form::Plain);
+        let plain = plain.map(|folder| folder.join(format!(".tmp-{}-{}", std::process::id(), &plan.key().hex()[..16])));
+        let made = self.write(plan, scratch.as_ref().map(Scratch::path).or(plain.as_deref()));
         if made.is_err()
-            && let Some(path) = &temporary
+            && let Some(path) = &plain
         {
             drop(fs::remove_file(path));
         }
         let layer = made?;
-        if let (Some(path), false) = (&temporary, keep) {
-            self.store.adopt_scratch(path, &layer.digest, layer.size)?;
+        if let Some(scratch) = scratch {
+            self.store.adopt_scratch(scratch, &layer.digest, layer.size)?;
         }
         self.store.remember("layers", &plan.key(), &record_text(&layer))?;
-        Ok((layer, temporary.filter(|_| keep)))
+        Ok((layer, plain))
     }
 
     /// Writes a plain layer that was made before once more, hashing it again. Returns its length.

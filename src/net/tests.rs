@@ -55,7 +55,7 @@ struct Bench {
 impl Bench {
     fn new(script: impl IntoIterator<Item = Answer>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(dir.path(), &dir.path().join("memory")).unwrap();
         let server = Server::start();
         for answer in script {
             server.on("/f", answer);

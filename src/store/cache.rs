@@ -1,7 +1,8 @@
-//! Cache: small texts that can be computed again, under `<store>/cache/<kind>/<key>`.
+//! Cache: small texts that can be computed again, under `<memory>/cache/<kind>/<key>`.
 //!
-//! Layer 3 (effects). Losing any of it costs time, never an answer. Must never hold what a lock or an image
-//! depends on.
+//! Layer 3 (effects). Losing any of it costs time, never an answer. What it says is believed, so it lies in the
+//! user's own folder and not in the store's, which may come from somebody else. Must never hold what a lock or
+//! an image depends on.
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Store, StoreError, io_error, stamp};
+use super::{Store, StoreError, stamp};
 use crate::digest::Digest;
 
 /// A file changed this recently may change again without its time moving, so it is not remembered.
@@ -23,14 +24,11 @@ impl Store {
 
     /// Remembers a text; replaces an older one.
     pub fn remember(&self, kind: &str, key: &Digest, text: &str) -> Result<(), StoreError> {
-        let path = self.cache_path(kind, key);
-        let folder = path.parent().expect("a cache path has a folder");
-        fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-        self.write_small(&path, text)
+        self.write_small(&self.cache_path(kind, key), text)
     }
 
     fn cache_path(&self, kind: &str, key: &Digest) -> PathBuf {
-        self.root.join("cache").join(kind).join(key.hex())
+        self.memory.join("cache").join(kind).join(key.hex())
     }
 
     pub(super) fn remembered_original(&self, path: &Path, meta: &fs::Metadata) -> Option<Digest> {

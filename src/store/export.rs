@@ -6,14 +6,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::{COUNTER, Store, StoreError, io_error};
+use super::scratch::{Scratch, fresh_name};
+use super::{Store, StoreError, copy_hashed, hash_open, io_error};
 use crate::digest::Digest;
-use crate::pipe::{self, Chunks};
+use crate::progress::Task;
 
 /// How a blob came to its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,61 +29,67 @@ pub enum Placed {
 }
 
 impl Store {
-    /// Puts a blob at `to` (in an existing folder), mode 0444, whole or not at all.
+    /// Puts a blob at `to` (in an existing folder), mode 0444, whole or not at all, in place of what is there.
     ///
     /// Linking fails across file systems and, under `fs.protected_hardlinks`, for a store owned by another
     /// user that we cannot write to; then it is reflinked or copied.
-    pub fn place(&self, digest: &Digest, size: u64, to: &Path) -> Result<Placed, StoreError> {
-        self.place_as(digest, size, to, true)
+    pub fn place(&self, digest: &Digest, _size: u64, to: &Path) -> Result<Placed, StoreError> {
+        self.place_as(digest, to, true)
     }
 
-    /// As [`Store::place`], but never with the store's own inode: for a folder that others will own.
+    /// As [`Store::place`], but never with the store's own inode: for a folder that others will own. A file that
+    /// is there is hashed, and stays if it is right.
     pub fn place_apart(&self, digest: &Digest, size: u64, to: &Path) -> Result<Placed, StoreError> {
-        self.place_as(digest, size, to, false)
+        if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
+            let there = fs::File::open(to).map_err(io_error("open", to))?;
+            if hash_open(&there, to, &Task::hidden())?.0 == *digest {
+                return Ok(Placed::Present);
+            }
+        }
+        self.place_as(digest, to, false)
     }
 
-    fn place_as(&self, digest: &Digest, size: u64, to: &Path, link: bool) -> Result<Placed, StoreError> {
-        if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file() && meta.len() == size) {
-            return Ok(Placed::Present);
-        }
-        drop(self.open_blob(digest)?);
-        let from = self.blob_path(digest);
+    fn place_as(&self, digest: &Digest, to: &Path, link: bool) -> Result<Placed, StoreError> {
+        let source = self.open_blob(digest)?;
         let folder = to.parent().expect("a blob is placed in a folder");
-        let n = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let temporary = folder.join(format!(".tmp-{}-{n}", std::process::id()));
-        let how = if link && fs::hard_link(&from, &temporary).is_ok() {
-            Placed::Linked
-        } else if reflink_copy::reflink(&from, &temporary).is_ok() {
+        if link && self.link(digest, &source, &fresh_name(folder), to)? {
+            return Ok(Placed::Linked);
+        }
+        let scratch = Scratch::file_in(folder)?;
+        let how = if rustix::fs::ioctl_ficlone(scratch.file(), &source).is_ok() {
             Placed::Reflinked
         } else {
-            self.copy_out(digest, &temporary)?;
+            let (found, _) = copy_hashed(&mut &source, &scratch, &Task::hidden())?;
+            if found != *digest {
+                return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
+            }
             Placed::Copied
         };
-        if how != Placed::Linked {
-            let mode = fs::Permissions::from_mode(0o444);
-            fs::set_permissions(&temporary, mode).map_err(io_error("protect", &temporary))?;
-        }
-        fs::rename(&temporary, to).map_err(io_error("put in place", to))?;
-        // Renaming a link onto another link of the same inode does nothing and leaves the first name.
-        drop(fs::remove_file(&temporary));
+        let file = scratch.file();
+        file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(io_error("protect", scratch.path()))?;
+        file.sync_all().map_err(io_error("write", scratch.path()))?;
+        scratch.rename(to)?;
         Ok(how)
     }
 
-    fn copy_out(&self, digest: &Digest, to: &Path) -> Result<(), StoreError> {
-        let from = self.blob_path(digest);
-        let mut source = File::open(&from).map_err(io_error("open", &from))?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(io_error("create", to))?;
-        let write = |chunks: Chunks| {
-            chunks.each(|bytes| file.write_all(bytes))?;
-            file.sync_all()?;
-            Ok(None)
-        };
-        let copied = pipe::fan_out(&mut source, vec![Box::new(write), pipe::hashing()]);
-        let (results, _) = copied.map_err(io_error("write", to)).inspect_err(|_| drop(fs::remove_file(to)))?;
-        if results.into_iter().flatten().next() != Some(*digest) {
-            drop(fs::remove_file(to));
-            return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
+    /// Links a blob, if that can be done. The name on the way has no lock of its own, since the lock would be the
+    /// blob's; links are made only in a layout, whose folder is locked by whoever writes it.
+    ///
+    /// A link changes the blob's ctime; its trust record is renewed where it held right before.
+    fn link(&self, digest: &Digest, source: &fs::File, temporary: &Path, to: &Path) -> Result<bool, StoreError> {
+        let before = source.metadata().map_err(io_error("read", to))?;
+        let trusted = self.trusted(digest, &before);
+        if fs::hard_link(self.blob_path(digest), temporary).is_err() {
+            return Ok(false);
         }
-        Ok(())
+        let renamed = fs::rename(temporary, to).map_err(io_error("put in place", to));
+        // Renaming a link onto another link of the same inode does nothing and leaves the first name.
+        drop(fs::remove_file(temporary));
+        renamed?;
+        let after = source.metadata().map_err(io_error("read", to))?;
+        if trusted && (after.len(), after.mtime(), after.mtime_nsec()) == (before.len(), before.mtime(), before.mtime_nsec()) {
+            self.trust(digest, &after)?;
+        }
+        Ok(true)
     }
 }

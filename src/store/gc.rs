@@ -1,14 +1,14 @@
 //! Keeping the store: reading all of it, and letting go of what nobody names.
 //!
-//! Layer 3 (effects). Must never remove what a caller says is in use, nor a part file that a living process
-//! holds.
+//! Layer 3 (effects). Removing is done alone: others wait. Must never remove what a caller says is in use, nor
+//! a temporary or part file that somebody holds.
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 
-use super::{Store, StoreError, io_error};
+use super::{Store, StoreError, io_error, scratch};
 use crate::digest::Digest;
 use crate::par;
 use crate::progress::Progress;
@@ -33,7 +33,24 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// A store that nobody else has open. Ends when dropped.
+#[derive(Debug)]
+pub struct Alone<'a>(&'a Store);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        drop(self.0.lock.lock_shared());
+    }
+}
+
 impl Store {
+    /// Waits until no other process has the store open, and keeps others waiting.
+    pub fn alone(&self) -> Result<Alone<'_>, StoreError> {
+        // Turning a shared lock into the other kind lets go of it first, so two that do so do not wait for ever.
+        self.lock.lock().map_err(io_error("lock", &self.root))?;
+        Ok(Alone(self))
+    }
+
     /// Every blob that is there, sorted, with its size.
     pub fn list(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
         let folder = self.blobs();
@@ -63,9 +80,13 @@ impl Store {
         let spoiled = blobs.iter().zip(good).filter(|(_, good)| !good).map(|(blob, _)| blob.0).collect();
         Ok(Verified { blobs: blobs.len() as u64, bytes, spoiled })
     }
+}
 
-    /// Removes every blob that is not in `keep`, what is set aside, and what dead processes left behind.
+impl Alone<'_> {
+    /// Removes every blob that is not in `keep`, spoiled bytes that were set aside, and what dead processes
+    /// left behind.
     pub fn gc(&self, keep: &BTreeSet<Digest>) -> Result<Collected, StoreError> {
+        let store = self.0;
         let mut collected = Collected::default();
         let mut remove = |path: &std::path::Path, size: u64| -> Result<(), StoreError> {
             match fs::remove_file(path) {
@@ -78,46 +99,48 @@ impl Store {
                 Err(error) => Err(io_error("remove", path)(error)),
             }
         };
-        for (digest, size) in self.list()? {
+        for (digest, size) in store.list()? {
             if !keep.contains(&digest) {
-                remove(&self.blob_path(&digest), size)?;
-                drop(fs::remove_file(self.trust_path(&digest)));
+                remove(&store.blob_path(&digest), size)?;
+                drop(fs::remove_file(store.trust_path(&digest)));
             }
         }
-        let mut folders = vec![self.blobs(), self.root.join("trust"), self.root.join("refused")];
-        if let Ok(kinds) = fs::read_dir(self.root.join("cache")) {
+        let mut folders = vec![store.blobs(), store.memory.join("trust"), store.root.join("refused")];
+        if let Ok(kinds) = fs::read_dir(store.memory.join("cache")) {
             folders.extend(kinds.flatten().map(|kind| kind.path()));
         }
         for folder in folders {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let size = entry.metadata().map_or(0, |meta| meta.len());
-                let dead = if let Some(rest) = name.strip_prefix(".tmp-") {
-                    is_of_dead_process(rest)
-                } else if name.starts_with(".part-") {
-                    File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+                // Held until the name is gone, so that no writer takes up what is being removed.
+                let lock = if name.starts_with(scratch::PREFIX) || name.starts_with(".part-") {
+                    let Some(lock) = scratch::lock_of_dead(&entry.path()) else { continue };
+                    Some(lock)
+                } else if folder.ends_with("refused") {
+                    None
                 } else {
-                    folder.ends_with("refused")
+                    continue;
                 };
-                if dead {
-                    remove(&entry.path(), size)?;
+                // A folder of small files that waited for their names.
+                for inner in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                    remove(&inner.path(), inner.metadata().map_or(0, |meta| meta.len()))?;
                 }
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    fs::remove_dir(entry.path()).map_err(io_error("remove", &entry.path()))?;
+                } else {
+                    remove(&entry.path(), entry.metadata().map_or(0, |meta| meta.len()))?;
+                }
+                drop(lock);
             }
         }
-        // Folders in which a helper program worked for a process that is gone.
-        for entry in fs::read_dir(self.root.join("tools")).into_iter().flatten().flatten() {
+        // Folders in which a helper program worked: whoever made them had the store open.
+        for entry in fs::read_dir(store.root.join("tools")).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.strip_prefix(".work-").is_some_and(is_of_dead_process) {
+            if name.starts_with(".work-") {
                 drop(fs::remove_dir_all(entry.path()));
             }
         }
         Ok(collected)
     }
-}
-
-/// Whether `<pid>-…` names a process that is no more.
-fn is_of_dead_process(rest: &str) -> bool {
-    let pid: Option<u32> = rest.split('-').next().and_then(|pid| pid.parse().ok());
-    !pid.is_some_and(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists())
 }

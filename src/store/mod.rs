@@ -1,25 +1,31 @@
 //! Store: content-addressed plain files on disk, `blobs/sha256/<hex>`, mode 0444.
 //!
-//! Layer 3 (effects). Bytes enter by one door, [`Sink`], which hashes as it writes and puts a file in place
-//! only when digest and size are as expected. There is no update, no name and no metadata here: what a blob
-//! is for stands in a lock. Must never hand out bytes that nobody has hashed since the file last changed.
+//! Layer 3 (effects). Bytes enter only by the store's own functions, each of which hashes what it writes:
+//! [`Sink`] where digest and size are known beforehand, `add…` where they are learned. The one exception is
+//! [`Store::adopt_scratch`], whose caller hashed while it wrote. There is no update, no name and no metadata
+//! here: what a blob is for stands in a lock. Must never hand out bytes that nobody has hashed since the file
+//! last changed, as far as inode, size and times tell.
 //!
 //! ```text
 //! <root>/blobs/sha256/<hex>        a blob, 0444; the layout an OCI directory has
 //! <root>/blobs/sha256/.part-<hex>  a download under way, resumable, locked by its writer
-//! <root>/blobs/sha256/.tmp-<pid>-… bytes whose digest is not known yet; garbage once that process is gone
-//! <root>/trust/<hex>               inode, size and mtime of a blob when it was last hashed
+//! <root>/blobs/sha256/.tmp-<random> bytes whose digest is not known yet; garbage once nobody locks it
 //! <root>/refused/<hex>             a blob that no longer had its digest, moved aside, never used
-//! <root>/cache/<kind>/<key>        what can be computed again (see cache.rs)
+//! <root>/.lock                     locked by whoever has the store open; alone by whoever clears it
+//! <memory>/trust/<hex>             device, inode, size and times of a blob when it was last hashed
+//! <memory>/cache/<kind>/<key>      what can be computed again (see cache.rs)
 //! ```
+//!
+//! The memory lies in a folder of the user's own: a store that comes from somebody else brings bytes, which
+//! are hashed, and nothing that would be believed.
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::digest::{Digest, Hasher};
 use crate::par;
@@ -29,10 +35,12 @@ use crate::progress::Task;
 mod cache;
 mod export;
 mod gc;
+mod scratch;
 mod sink;
 
 pub use export::Placed;
-pub use gc::{Collected, Verified};
+pub use gc::{Alone, Collected, Verified};
+pub use scratch::Scratch;
 pub use sink::Sink;
 
 /// Below this size a blob is rehashed whenever it is read, so no trust record is kept for it.
@@ -44,6 +52,9 @@ const BATCH: usize = 2000;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    memory: PathBuf,
+    /// Shared as long as the store is open anywhere in this process.
+    lock: Arc<File>,
 }
 
 /// What can go wrong with the store.
@@ -73,6 +84,16 @@ pub enum StoreError {
         expected: Digest,
         /// Digest of the bytes.
         found: Digest,
+    },
+    /// A blob that is as its digest says, but not as long as the lock says.
+    #[error("the size that the lock gives for {digest} is wrong: expected {expected} bytes, found {found}")]
+    Size {
+        /// The blob, which stays where it is.
+        digest: Digest,
+        /// Bytes asked for.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
     },
     /// More or fewer bytes than the lock says.
     #[error("expected {expected} bytes, found {found}")]
@@ -104,16 +125,15 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     move |source| StoreError::Io { action, path, source }
 }
 
-static COUNTER: AtomicU64 = AtomicU64::new(0);
-
 impl Store {
-    /// Opens a store, making its folders where they are missing.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["blobs/sha256", "trust"] {
-            let path = root.join(folder);
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(io_error("create", &path))?;
-        }
-        Ok(Self { root: root.to_owned() })
+    /// Opens a store, making its folders where they are missing. What is remembered of it goes to `memory`,
+    /// which nobody but the user should be able to write. Waits while the store is being cleared.
+    pub fn open(root: &Path, memory: &Path) -> Result<Self, StoreError> {
+        let blobs = root.join("blobs/sha256");
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&blobs).map_err(io_error("create", &blobs))?;
+        let lock = open_lock(root)?;
+        lock.lock_shared().map_err(io_error("lock", root))?;
+        Ok(Self { root: root.to_owned(), memory: memory.to_owned(), lock: Arc::new(lock) })
     }
 
     /// The folder it lies in.
@@ -132,6 +152,9 @@ impl Store {
 
     /// Whether the blob is there and, where it is large, has not been touched since it was last hashed. A
     /// touched one is hashed now; if it is spoiled it is moved aside and counts as missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Size`] where the bytes have the digest but not the size: whoever asks is wrong, not the blob.
     pub fn contains(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
         let path = self.blob_path(digest);
         let meta = match fs::symlink_metadata(&path) {
@@ -139,21 +162,24 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        if !meta.is_file() || meta.len() != size {
+        if !meta.is_file() {
             self.set_aside(digest)?;
             return Ok(false);
         }
-        if size < TRUST_FROM || self.trusted(digest, &meta) {
+        if meta.len() == size && (size < TRUST_FROM || self.trusted(digest, &meta)) {
             return Ok(true);
         }
         match self.rehash(digest, &Task::hidden()) {
+            Ok(()) if meta.len() != size => Err(StoreError::Size { digest: *digest, expected: size, found: meta.len() }),
             Ok(()) => Ok(true),
             Err(StoreError::Spoiled { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Opens a blob for reading; it is hashed first, unless it is large and its trust record holds.
+    /// Opens a blob for reading. It is hashed first, unless it is large and its trust record holds: then what
+    /// is read is what was hashed once, as far as inode, size and times tell, and whoever must know better
+    /// hashes while reading.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
         let path = self.blob_path(digest);
         let file = match File::open(&path) {
@@ -163,7 +189,7 @@ impl Store {
         };
         let meta = file.metadata().map_err(io_error("read", &path))?;
         if meta.len() < TRUST_FROM || !self.trusted(digest, &meta) {
-            self.rehash(digest, &Task::hidden())?;
+            self.rehash_open(&file, digest, &Task::hidden())?;
         }
         Ok(file)
     }
@@ -212,9 +238,9 @@ impl Store {
 
     /// Takes a whole reader whose digest nobody has said, and learns it.
     pub fn add(&self, reader: &mut dyn Read) -> Result<(Digest, u64), StoreError> {
-        let temporary = self.temporary()?;
-        let (digest, size) = self.copy_hashed(reader, &temporary, &Task::hidden())?;
-        self.put_in_place(temporary, &digest, size)?;
+        let scratch = self.scratch()?;
+        let (digest, size) = copy_hashed(reader, &scratch, &Task::hidden())?;
+        self.put_scratch(scratch, &digest, size)?;
         Ok((digest, size))
     }
 
@@ -232,14 +258,13 @@ impl Store {
             task.add(before.len());
             return Ok((digest, before.len()));
         }
-        let temporary = self.temporary()?;
-        let taken = self.copy_hashed(&mut (&file).take(before.len() + 1), &temporary, task).and_then(|(digest, size)| {
-            let after = file.metadata().map_err(io_error("read", path))?;
-            let moved = stamp(&after) != stamp(&before) || size != before.len();
-            if moved { Err(StoreError::Moving { path: path.to_owned() }) } else { Ok((digest, size)) }
-        });
-        let (digest, size) = taken.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-        self.put_in_place(temporary, &digest, size)?;
+        let scratch = self.scratch()?;
+        let (digest, size) = copy_hashed(&mut (&file).take(before.len() + 1), &scratch, task)?;
+        let after = file.metadata().map_err(io_error("read", path))?;
+        if stamp(&after) != stamp(&before) || size != before.len() {
+            return Err(StoreError::Moving { path: path.to_owned() });
+        }
+        self.put_scratch(scratch, &digest, size)?;
         self.remember_original(path, &before, &digest)?;
         Ok((digest, size))
     }
@@ -249,16 +274,8 @@ impl Store {
     pub fn add_files(&self, paths: &[PathBuf], jobs: usize, task: &Task) -> Result<Vec<(Digest, u64)>, StoreError> {
         let mut all = Vec::with_capacity(paths.len());
         for batch in paths.chunks(BATCH) {
-            let results = par::map_ordered(batch, jobs, |path| Ok::<_, std::convert::Infallible>(self.stage(path, task)));
-            let (staged, failed): (Vec<_>, Vec<_>) = match results {
-                Ok(results) => results.into_iter().partition(Result::is_ok),
-                Err(never) => match never {},
-            };
-            let staged: Vec<Staged> = staged.into_iter().flatten().collect();
-            if let Some(error) = failed.into_iter().find_map(Result::err) {
-                staged.iter().flat_map(|staged| &staged.temporary).for_each(|path| drop(fs::remove_file(path)));
-                return Err(error);
-            }
+            let waiting = Waiting { store: self, held: Mutex::new((None, 0)) };
+            let staged = par::map_ordered(batch, jobs, |path| self.stage(path, &waiting, task))?;
             if staged.iter().any(|staged| staged.temporary.is_some()) {
                 let folder = self.blobs();
                 let open = File::open(&folder).map_err(io_error("open", &folder))?;
@@ -277,7 +294,7 @@ impl Store {
     }
 
     /// Reads a small file and writes it beside its place, unless it is there; takes a large one as a whole.
-    fn stage(&self, path: &Path, task: &Task) -> Result<Staged, StoreError> {
+    fn stage(&self, path: &Path, waiting: &Waiting<'_>, task: &Task) -> Result<Staged, StoreError> {
         let meta = fs::metadata(path).map_err(io_error("read", path))?;
         if meta.len() >= TRUST_FROM {
             let (digest, size) = self.add_file(path, task)?;
@@ -289,27 +306,33 @@ impl Store {
         if self.contains(&digest, size)? {
             return Ok(Staged { temporary: None, digest, size });
         }
-        let temporary = self.temporary()?;
+        let temporary = waiting.next()?;
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(&bytes)?;
             file.set_permissions(fs::Permissions::from_mode(0o444))
         };
-        write().map_err(io_error("write", &temporary)).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        write().map_err(io_error("write", &temporary))?;
         Ok(Staged { temporary: Some(temporary), digest, size })
     }
 
-    /// A path for bytes of our own making that will become a blob by [`Store::adopt_scratch`].
-    pub fn scratch(&self) -> Result<PathBuf, StoreError> {
-        self.temporary()
+    /// An empty file for bytes of our own making that will become a blob by [`Store::adopt_scratch`]. It lies in
+    /// the blobs' own folder, so that a rename puts it in place.
+    pub fn scratch(&self) -> Result<Scratch, StoreError> {
+        Scratch::file_in(&self.blobs())
     }
 
-    /// Puts a file written at a [`Store::scratch`] path in place under the digest its writer computed.
-    pub fn adopt_scratch(&self, scratch: &Path, digest: &Digest, size: u64) -> Result<(), StoreError> {
-        if self.contains(digest, size)? {
-            return fs::remove_file(scratch).map_err(io_error("remove", scratch));
+    /// Puts what was written at a [`Store::scratch`] path in place under the digest its writer computed. Only
+    /// a debug build hashes it again.
+    pub fn adopt_scratch(&self, scratch: Scratch, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        if cfg!(debug_assertions) {
+            let (found, length) = hash_open(scratch.file(), scratch.path(), &Task::hidden())?;
+            assert_eq!((found, length), (*digest, size), "a writer hashed something else than it wrote");
         }
-        self.put_in_place(scratch.to_owned(), digest, size)
+        if self.contains(digest, size)? {
+            return Ok(());
+        }
+        self.put_scratch(scratch, digest, size)
     }
 
     /// Says that a blob no longer has its digest, and moves it aside.
@@ -328,47 +351,32 @@ impl Store {
         self.record_original(path, &meta, digest)
     }
 
-    /// A fresh temporary file's path in the blobs' own folder, so that a rename puts it in place.
-    fn temporary(&self) -> Result<PathBuf, StoreError> {
-        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        Ok(self.blobs().join(format!(".tmp-{}-{n}", std::process::id())))
-    }
-
-    fn copy_hashed(&self, reader: &mut dyn Read, to: &Path, task: &Task) -> Result<(Digest, u64), StoreError> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).map_err(io_error("create", to))?;
-        let write = |chunks: Chunks| {
-            chunks.each(|bytes| {
-                task.add(bytes.len() as u64);
-                file.write_all(bytes)
-            })?;
-            Ok(None)
-        };
-        let (results, size) = pipe::fan_out(reader, vec![Box::new(write), pipe::hashing()]).map_err(io_error("write", to))?;
-        let digest = results.into_iter().flatten().next().expect("the second consumer returns a digest");
-        Ok((digest, size))
+    fn put_scratch(&self, scratch: Scratch, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        let file = scratch.file().try_clone().map_err(io_error("open", scratch.path()))?;
+        let path = scratch.path().to_owned();
+        self.put_in_place(&file, &path, digest, size, |place| scratch.rename(place))
     }
 
     /// fsync, 0444, rename, fsync of the folder, trust record; in that order, so that a name under
     /// `blobs/sha256/` always means complete and verified bytes.
-    fn put_in_place(&self, temporary: PathBuf, digest: &Digest, size: u64) -> Result<(), StoreError> {
+    fn put_in_place(
+        &self,
+        file: &File,
+        at: &Path,
+        digest: &Digest,
+        size: u64,
+        rename: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let place = self.blob_path(digest);
-        let result = (|| {
-            let file = File::open(&temporary).map_err(io_error("open", &temporary))?;
-            file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(io_error("protect", &temporary))?;
-            file.sync_all().map_err(io_error("write", &temporary))?;
-            fs::rename(&temporary, &place).map_err(io_error("put in place", &place))?;
-            self.sync_folder()?;
-            if size >= TRUST_FROM {
-                let meta = file.metadata().map_err(io_error("read", &place))?;
-                self.trust(digest, &meta)?;
-            }
-            Ok(())
-        })();
-        if result.is_err() {
-            drop(fs::remove_file(&temporary));
+        file.set_permissions(fs::Permissions::from_mode(0o444)).map_err(io_error("protect", at))?;
+        file.sync_all().map_err(io_error("write", at))?;
+        rename(&place)?;
+        self.sync_folder()?;
+        if size >= TRUST_FROM {
+            let meta = file.metadata().map_err(io_error("read", &place))?;
+            self.trust(digest, &meta)?;
         }
-        result
+        Ok(())
     }
 
     fn sync_folder(&self) -> Result<(), StoreError> {
@@ -377,7 +385,7 @@ impl Store {
     }
 
     fn trust_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("trust").join(digest.hex())
+        self.memory.join("trust").join(digest.hex())
     }
 
     fn trust(&self, digest: &Digest, meta: &fs::Metadata) -> Result<(), StoreError> {
@@ -393,23 +401,19 @@ impl Store {
     /// Reads every byte of a blob and renews its trust record, or moves it aside.
     fn rehash(&self, digest: &Digest, task: &Task) -> Result<(), StoreError> {
         let path = self.blob_path(digest);
-        let mut file = File::open(&path).map_err(io_error("open", &path))?;
-        let mut hasher = Hasher::new();
-        let mut buffer = vec![0; pipe::CHUNK];
-        loop {
-            let n = file.read(&mut buffer).map_err(io_error("read", &path))?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(&buffer[..n]);
-            task.add(n as u64);
-        }
-        if hasher.finish() != *digest {
+        self.rehash_open(&File::open(&path).map_err(io_error("open", &path))?, digest, task)
+    }
+
+    /// As [`Store::rehash`], of a file that is open; it stands at its first byte afterwards.
+    fn rehash_open(&self, file: &File, digest: &Digest, task: &Task) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        let before = file.metadata().map_err(io_error("read", &path))?;
+        if hash_open(file, &path, task)?.0 != *digest {
             return Err(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? });
         }
-        let meta = file.metadata().map_err(io_error("read", &path))?;
-        if meta.len() >= TRUST_FROM && !self.trusted(digest, &meta) {
-            self.trust(digest, &meta)?;
+        // A record of the time before reading: what changed meanwhile does not fit it.
+        if before.len() >= TRUST_FROM && !self.trusted(digest, &before) {
+            self.trust(digest, &before)?;
         }
         Ok(())
     }
@@ -427,14 +431,37 @@ impl Store {
         }
     }
 
-    /// Replaces a small file of ours as a whole.
+    /// Replaces a small file of the memory as a whole. Where the memory may not be written, nothing is
+    /// remembered: that costs time only.
     fn write_small(&self, path: &Path, text: &str) -> Result<(), StoreError> {
-        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let folder = path.parent().expect("every file of the store lies in a folder of it");
-        let temporary = folder.join(format!(".tmp-{}-{n}", std::process::id()));
-        fs::write(&temporary, text).map_err(io_error("write", &temporary))?;
-        fs::rename(&temporary, path).map_err(io_error("put in place", path))
+        let folder = path.parent().expect("every file of the memory lies in a folder of it");
+        let write = || {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(io_error("create", folder))?;
+            let scratch = Scratch::file_in(folder)?;
+            scratch.file().write_all(text.as_bytes()).map_err(io_error("write", scratch.path()))?;
+            scratch.rename(path)
+        };
+        match write() {
+            Err(StoreError::Io { source, .. }) if is_forbidden(&source) => Ok(()),
+            written => written,
+        }
     }
+}
+
+/// Opens the file by which those who have the store open and whoever clears it keep out of each other's way.
+fn open_lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join(".lock");
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    match OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).custom_flags(no_link).open(&path) {
+        // Of a store that may only be read, a file that is there can be locked all the same, and so can the folder.
+        Err(error) if is_forbidden(&error) => File::open(&path).or_else(|_| File::open(root)).map_err(io_error("open", root)),
+        opened => opened.map_err(io_error("open", &path)),
+    }
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// A small file that is written but has not its name yet.
@@ -442,6 +469,66 @@ struct Staged {
     temporary: Option<PathBuf>,
     digest: Digest,
     size: u64,
+}
+
+/// Where the small files of one batch wait. They share a folder, since a lock, and so an open file, for each
+/// would be more than a process may have.
+struct Waiting<'a> {
+    store: &'a Store,
+    held: Mutex<(Option<Scratch>, u64)>,
+}
+
+impl Waiting<'_> {
+    /// A path for the next file; the folder is made for the first.
+    fn next(&self) -> Result<PathBuf, StoreError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (folder, count) = &mut *held;
+        if folder.is_none() {
+            *folder = Some(Scratch::folder_in(&self.store.blobs())?);
+        }
+        *count += 1;
+        let folder = folder.as_ref().map_or(Path::new(""), Scratch::path);
+        Ok(folder.join(count.to_string()))
+    }
+}
+
+/// Copies into a temporary file, and hashes on the way.
+fn copy_hashed(reader: &mut dyn Read, to: &Scratch, task: &Task) -> Result<(Digest, u64), StoreError> {
+    let mut file = to.file();
+    let write = move |chunks: Chunks| {
+        chunks.each(|bytes| {
+            task.add(bytes.len() as u64);
+            file.write_all(bytes)
+        })?;
+        Ok(None)
+    };
+    let copied = pipe::fan_out(reader, vec![Box::new(write), pipe::hashing()]);
+    let (results, size) = copied.map_err(io_error("write", to.path()))?;
+    let digest = results.into_iter().flatten().next().expect("the second consumer returns a digest");
+    Ok((digest, size))
+}
+
+/// Hashes an open file from its first byte, to which it returns.
+fn hash_open(mut file: &File, path: &Path, task: &Task) -> Result<(Digest, u64), StoreError> {
+    let mut hash = || {
+        let (mut hasher, mut size) = (Hasher::new(), 0);
+        let mut buffer = vec![0; pipe::CHUNK];
+        file.seek(SeekFrom::Start(0))?;
+        loop {
+            let n = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            hasher.update(&buffer[..n]);
+            size += n as u64;
+            task.add(n as u64);
+        }
+        file.seek(SeekFrom::Start(0))?;
+        Ok((hasher.finish(), size))
+    };
+    hash().map_err(io_error("read", path))
 }
 
 /// Reads a small file of the user's whole, and refuses it if it changed meanwhile.
@@ -459,7 +546,9 @@ fn read_steady(path: &Path) -> Result<Vec<u8>, StoreError> {
 }
 
 fn trust_text(meta: &fs::Metadata) -> String {
-    format!("inode {} size {} mtime {}.{:09}\n", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
+    let (mtime, ctime) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+    let (device, inode, size) = (meta.dev(), meta.ino(), meta.len());
+    format!("device {device} inode {inode} size {size} mtime {}.{:09} ctime {}.{:09}\n", mtime.0, mtime.1, ctime.0, ctime.1)
 }
 
 /// What must not change while a file of the user's is read.

@@ -1,4 +1,4 @@
-//! Sink: the store's door for bytes whose digest and size are known beforehand.
+//! Sink: the store's entrance for bytes whose digest and size are known beforehand.
 //!
 //! Layer 3 (effects). What was written before a kill stays in `.part-<hex>` and is hashed again on resume.
 //! The part file is locked, so of two processes that want one blob the second waits and finds it done. Must
@@ -8,9 +8,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
+use super::scratch::is_at;
 use super::{Store, StoreError, io_error};
 use crate::digest::{Digest, Hasher};
 use crate::pipe;
@@ -43,8 +44,7 @@ impl<'a> Sink<'a> {
                 .map_err(io_error("create", &part))?;
             file.lock().map_err(io_error("lock", &part))?;
             // While we waited, the one before us may have finished and renamed this very file.
-            let ours = file.metadata().map_err(io_error("read", &part))?.ino();
-            if fs::symlink_metadata(&part).is_ok_and(|meta| meta.ino() == ours) {
+            if is_at(&file, &part) {
                 let mut sink = Sink { store, expected, size, part, file, hasher: Hasher::new(), offset: 0 };
                 sink.take_up()?;
                 return Ok(Some(sink));
@@ -125,6 +125,8 @@ impl<'a> Sink<'a> {
             fs::remove_file(&self.part).map_err(io_error("remove", &self.part))?;
             return Err(StoreError::Mismatch { expected: self.expected, found });
         }
-        self.store.put_in_place(self.part, &self.expected, self.size)
+        let rename = |place: &Path| fs::rename(&self.part, place).map_err(io_error("put in place", place));
+        let put = self.store.put_in_place(&self.file, &self.part, &self.expected, self.size, rename);
+        put.inspect_err(|_| drop(fs::remove_file(&self.part)))
     }
 }

@@ -140,7 +140,9 @@ fn another_user() {
         use std::os::unix::fs::MetadataExt;
         assert_ne!(fs::metadata(out.join("index.json")).unwrap().uid(), 0, "root wrote it");
     }
-    same(&plain, &(digests, snapshot(&out)), "another user");
+    let mut layout = snapshot(&out);
+    assert_eq!(layout.remove(std::path::Path::new(".pack-layout")), Some(Vec::new()));
+    same(&plain, &(digests, layout), "another user");
 }
 
 #[test]

@@ -223,7 +223,7 @@ impl Bench {
         if let Some(index) = &self.index {
             text = text.replace(&index.server.url(""), "[index]");
         }
-        without_process_ids(&text)
+        without_random_names(&text)
     }
 
     /// The smallest project whose base model travels in a wheel of an index of its own.
@@ -367,7 +367,8 @@ pub fn wheel_from(name: &str, version: &str, mut members: Vec<ZipMember>, record
 pub fn uv() -> Option<PathBuf> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
-        let store = Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools")).unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
+        let store = Store::open(&folder, &folder.join("memory")).unwrap();
         Uv::find(&store, false, &Progress::silent()).unwrap();
         let tools = fs::read_dir(store.root().join("tools")).ok()?;
         tools.flatten().map(|entry| entry.path().join("uv")).find(|program| program.is_file())
@@ -382,8 +383,8 @@ fn path_with_uv() -> OsString {
     std::env::join_paths(folder.into_iter().chain(std::env::split_paths(&path))).unwrap()
 }
 
-/// `.tmp-4711-0` as `.tmp-N-0`.
-fn without_process_ids(text: &str) -> String {
+/// `.tmp-4711` as `.tmp-N`.
+fn without_random_names(text: &str) -> String {
     let mut parts = text.split(".tmp-");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -95,7 +95,7 @@ impl World {
     }
 
     fn store(&self) -> Store {
-        Store::open(&self.dir.path().join("store")).unwrap()
+        Store::open(&self.dir.path().join("store"), &self.dir.path().join("memory")).unwrap()
     }
 
     fn provider(&self) -> Debian {
@@ -445,7 +445,7 @@ fn the_real_archive() {
     let system = system.as_deref().unwrap_or("debian = \"bookworm\"\npackages = [\"python3.11\", \"libgomp1\"]");
     let manifest = world.manifest_with(system, "");
     let provider = Debian::here(Distribution::Debian);
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::open(dir.path(), &dir.path().join("memory")).unwrap();
     let (net, progress) = (Net::new(false), Progress::silent());
     let cx = Context { project: Path::new("."), manifest: &manifest, store: &store, net: &net, progress: &progress, jobs: 2 };
     let want = Want::System(manifest.system.as_ref().unwrap());

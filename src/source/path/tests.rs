@@ -31,7 +31,11 @@ impl World {
         let manifest = "[submission]\nname = \"x\"\ncompetition = \"c\"\ntrack = \"t\"\n[code]\npath = \".\"\n[models.base]\n\
             path = \"model\"\n[steps.s]\ncommand = [\"c\"]\noutputs = { mix = \"data\" }\n";
         let manifest = Manifest::parse(manifest).unwrap();
-        let (store, net, progress) = (Store::open(&self.0.path().join("store")).unwrap(), Net::new(true), Progress::silent());
+        let (store, net, progress) = (
+            Store::open(&self.0.path().join("store"), &self.0.path().join("memory")).unwrap(),
+            Net::new(true),
+            Progress::silent(),
+        );
         let project = self.at("");
         run(&Context { project: &project, manifest: &manifest, store: &store, net: &net, progress: &progress, jobs: 2 })
     }

@@ -21,7 +21,7 @@ fn store() -> &'static Store {
     static SHARED: OnceLock<(tempfile::TempDir, Store)> = OnceLock::new();
     let (_, store) = SHARED.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), &folder.path().join("memory")).unwrap();
         crate::tool::Uv::find(&store, false, &Progress::silent()).unwrap();
         (folder, store)
     });

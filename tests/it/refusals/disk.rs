@@ -73,7 +73,7 @@ fn full_store() {
     says(
         &bench.run("lock"),
         2,
-        "error: model base: cannot take `[project]/model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N-0`\ncaused by: No space left on device (os error 28)\nhelp: make room, or choose another store with `--store DIR`; then run the command again, it goes on where it was",
+        "error: model base: cannot take `[project]/model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N`\ncaused by: No space left on device (os error 28)\nhelp: make room, or choose another store with `--store DIR`; then run the command again, it goes on where it was",
     );
     assert!(!bench.at("pack.lock").exists());
     disk.grow("64m");
@@ -108,7 +108,7 @@ fn file_limit() {
     says(
         &bench.run("lock"),
         2,
-        "error: model base: cannot take `[project]/model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N-0`\ncaused by: File too large (os error 27)",
+        "error: model base: cannot take `[project]/model` into the store\ncaused by: cannot write `[store]/blobs/sha256/.tmp-N`\ncaused by: File too large (os error 27)",
     );
     assert!(!bench.at("pack.lock").exists());
     bench.wrap::<&str>([]);
