@@ -241,7 +241,10 @@ fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
     };
     let count = if absent.len() == 1 { "1 blob".to_owned() } else { format!("{} blobs", absent.len()) };
     let be = if absent.len() == 1 { "is" } else { "are" };
-    bail!(Problem::new(format!("{count} ({}) {be} not in the store: {shown}{more}", bytes(size))).help(help))
+    let aside = absent.iter().find_map(|(digest, _)| session.store.set_aside_as(digest));
+    let why = aside
+        .map_or_else(String::new, |path| format!("\n`{}` had been changed in the store and was moved there", path.display()));
+    bail!(Problem::new(format!("{count} ({}) {be} not in the store: {shown}{more}{why}", bytes(size))).help(help))
 }
 
 fn describe(artifact: &Artifact) -> String {

@@ -335,6 +335,11 @@ impl Store {
         self.put_scratch(scratch, digest, size)
     }
 
+    /// Where a blob lies that was moved aside because it no longer had its digest.
+    pub fn set_aside_as(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.root.join("refused").join(digest.hex())).filter(|path| path.exists())
+    }
+
     /// Says that a blob no longer has its digest, and moves it aside.
     pub fn spoiled(&self, digest: &Digest) -> Result<StoreError, StoreError> {
         Ok(StoreError::Spoiled { digest: *digest, moved: self.set_aside(digest)? })
