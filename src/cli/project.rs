@@ -44,6 +44,9 @@ pub struct Project {
     pub competition_pin: CompetitionPin,
     /// The text of `pack.lock`, where there is one.
     lock_text: Option<String>,
+    /// pack.toml, locked: of two commands in one project the second waits, so neither loses what the other
+    /// wrote into pack.lock. None where the file system knows no locks.
+    _held: Option<File>,
 }
 
 impl Project {
@@ -52,6 +55,7 @@ impl Project {
         // Helper programs run in folders of their own, and what is printed is typed elsewhere.
         let root = &std::path::absolute(root).with_context(|| format!("cannot tell where `{}` is", root.display()))?;
         let path = root.join("pack.toml");
+        let held = open_regular(&path).ok().filter(|file| file.lock().is_ok());
         let text = match read_text(&path) {
             Ok(text) => text,
             Err(error) if is_missing(&error) => {
@@ -76,7 +80,7 @@ impl Project {
             Err(error) if is_missing(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok(Project { root: root.to_owned(), manifest, competition, competition_pin, lock_text })
+        Ok(Project { root: root.to_owned(), manifest, competition, competition_pin, lock_text, _held: held })
     }
 
     /// The lock, where there is one.

@@ -84,7 +84,10 @@ pub fn gc(roots: &[std::path::PathBuf], session: &Session) -> Result<Collected> 
     // Before the locks are read: a command that is under way may write one that names more.
     let alone = session.store.alone()?;
     let mut keep = BTreeSet::new();
-    for root in roots {
+    // A project named twice would wait for itself.
+    let roots: BTreeSet<std::path::PathBuf> =
+        roots.iter().map(|root| std::fs::canonicalize(root).unwrap_or_else(|_| root.clone())).collect();
+    for root in &roots {
         let project = Project::load(root)?;
         let Some(lock) = project.lock()? else {
             bail!(

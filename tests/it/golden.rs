@@ -249,3 +249,31 @@ fn workers_do_not_show_in_compressed_layers() {
         assert_eq!(*first.get_or_insert_with(|| layout.clone()), layout, "{jobs} jobs");
     }
 }
+
+/// A row of the refusals, here because it needs packages: one path, two contents. Its twin has equal contents.
+pub fn packages_collide() {
+    for (content, code) in [("not really awk\n", 0), ("another awk\n", 2)] {
+        let bench = frozen();
+        let bytes = deb("nawk", &[special(b'5', "./usr/bin/", ""), file("./usr/bin/mawk", content)]);
+        let mut lock = Lockfile::parse(&bench.read("pack.lock")).unwrap();
+        let mut artifact = lock.of_role(Role::System).find(|artifact| artifact.name.as_str() == "mawk").unwrap().clone();
+        artifact.name = Name::new("nawk").unwrap();
+        if let Pin::Debian(pin) = &mut artifact.pin {
+            pin.package = artifact.name.clone();
+            pin.file = "pool/main/nawk_1.0-1_amd64.deb".into();
+        }
+        artifact.size = bytes.len() as u64;
+        artifact.digest = Store::open(bench.store(), &bench.dir().join("memory")).unwrap().add_bytes(&bytes).unwrap();
+        lock.artifacts.push(artifact);
+        lock.sort();
+        bench.write("pack.lock", lock.emit());
+        bench.run("fetch --offline").good();
+        let ran = bench.run("build --locked --offline");
+        let says = if code == 0 {
+            "oci-layout in [project]/image"
+        } else {
+            "error: `usr/bin/mawk` is written by both package mawk and package nawk, with different content"
+        };
+        crate::refusals::judge(&ran, code, says).unwrap_or_else(|wrong| panic!("{wrong}"));
+    }
+}

@@ -63,7 +63,7 @@ const MUST: &[(&str, usize)] = &[
     ("changes while read", 1),
     ("full disk", 2),
     ("kill -9", 3),
-    ("two packs", 2),
+    ("two packs", 3),
     ("flipped byte", 3),
     ("token", 4),
     ("future", 2),

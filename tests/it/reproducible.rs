@@ -44,10 +44,14 @@ fn built(bench: &Bench, arguments: &str) -> (BTreeMap<String, String>, Layout) {
     drop(fs::remove_dir_all(&out));
     let digests = bench.build(&format!("{arguments} -o {}", out.display()));
     assert_eq!(digests.keys().collect::<Vec<_>>(), ["serve", "train"]);
-    let mut layout = snapshot(&out);
-    // By this empty file `pack` knows its own folder; it is not part of the layout.
-    assert_eq!(layout.remove(std::path::Path::new(".pack-layout")), Some(Vec::new()));
-    (digests, layout)
+    (digests, layout_of(&out))
+}
+
+/// Every byte of a layout, without the empty file by which `pack` knows its own folder.
+fn layout_of(folder: &Path) -> Layout {
+    let mut layout = snapshot(folder);
+    assert_eq!(layout.remove(Path::new(".pack-layout")), Some(Vec::new()));
+    layout
 }
 
 #[track_caller]
@@ -140,9 +144,7 @@ fn another_user() {
         use std::os::unix::fs::MetadataExt;
         assert_ne!(fs::metadata(out.join("index.json")).unwrap().uid(), 0, "root wrote it");
     }
-    let mut layout = snapshot(&out);
-    assert_eq!(layout.remove(std::path::Path::new(".pack-layout")), Some(Vec::new()));
-    same(&plain, &(digests, layout), "another user");
+    same(&plain, &(digests, layout_of(&out)), "another user");
 }
 
 #[test]

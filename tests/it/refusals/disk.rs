@@ -20,6 +20,7 @@ pub const ROWS: &[Row] = &[
     Row { of: "kill -9", name: "build, killed at each write point", how: How::Story(kill_build) },
     Row { of: "kill -9", name: "a download, killed half-way", how: How::Story(kill_download) },
     Row { of: "two packs", name: "many locks and builds of one project at once", how: How::Story(crowd) },
+    Row { of: "two packs", name: "two outputs adopted at once", how: How::Story(two_adoptions) },
     Row { of: "two packs", name: "two fetches of one wheel into one store", how: How::Story(two_fetches) },
     Row { of: "flipped byte", name: "a small blob, met by build", how: How::Story(flipped_small) },
     Row { of: "flipped byte", name: "a large blob with its old time, met by build", how: How::Story(flipped_large) },
@@ -239,6 +240,27 @@ fn crowd() {
     bench.run("store verify").good();
     no_garbage(&bench);
     bench.run("build --locked --offline").good();
+}
+
+/// Each reads pack.lock, adds its entry and writes it back: neither entry may be lost.
+fn two_adoptions() {
+    let bench = Bench::tiny();
+    let steps = (0..4).map(|n| format!("\n[steps.s{n}]\ncommand = [\"sh\"]\noutputs = {{ o{n} = \"data\" }}\n"));
+    bench.write("pack.toml", bench.read("pack.toml") + &steps.collect::<String>());
+    (0..4).for_each(|n| bench.write(format!("made/{n}/file"), format!("{n}")));
+    bench.run("lock").good();
+    let start = |n: usize| {
+        let output = format!("o{n}=made/{n}");
+        let mut command = bench.command(&["adopt", &output]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let running: Vec<_> = (0..4).map(start).collect();
+    for child in running {
+        let ran = bench.ran(&child.wait_with_output().unwrap());
+        assert_eq!(ran.code, 0, "{}", ran.all());
+    }
+    let lock = bench.read("pack.lock");
+    (0..4).for_each(|n| assert!(lock.contains(&format!("name = \"o{n}\"")), "o{n} was lost:\n{lock}"));
 }
 
 fn two_fetches() {

@@ -3,10 +3,9 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use super::documents::tiny_locked;
 use super::{How, Refused, Row};
 use crate::support::{Bench, is_root};
 
@@ -85,7 +84,7 @@ pub const ROWS: &[Row] = &[
     Row { of: "empty", name: "an empty file", how: How::Story(empty_file) },
     Row { of: "many files", name: "a hundred thousand small files", how: How::Story(many_files) },
     Row { of: "changes while read", name: "a file that grows while it is read", how: How::Story(growing) },
-    Row { of: "colliding", name: "a file that two layers write", how: How::Story(layers_collide) },
+    Row { of: "colliding", name: "a file that two packages write", how: How::Story(crate::golden::packages_collide) },
     row(
         "colliding",
         "a pattern that matches nothing",
@@ -201,16 +200,4 @@ fn growing() {
     super::judge(&ran, 2, says).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(!bench.at("pack.lock").exists());
     bench.run("lock").good();
-}
-
-/// `[code]` may not write what `pack` writes; here both would write one path in one layer.
-fn layers_collide() {
-    let bench = tiny_locked();
-    bench.run("build").good();
-    // A file and a folder of the same name in two trees of one image.
-    bench.write("odd/pack.toml", "x");
-    bench.run("lock").good();
-    bench.run("build").good();
-    fs::set_permissions(bench.at("serve.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-    bench.run("build").good();
 }
