@@ -292,6 +292,8 @@ mod tests {
         };
         assert!(project.write_lock(&lock).unwrap());
         assert!(!project.write_lock(&lock).unwrap());
+        // It holds the project until it goes, as a command does.
+        drop(project);
         assert_eq!(Project::load(dir.path()).unwrap().need_lock().unwrap(), lock);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
