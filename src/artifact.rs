@@ -154,6 +154,12 @@ pub enum Pin {
     Path(PathPin),
     /// The output of a step.
     Step(StepPin),
+    /// Files of a repository on the Hub.
+    Hf(HubPin),
+    /// Files of a git repository.
+    Git(GitPin),
+    /// A file at an address.
+    Url(UrlPin),
 }
 
 impl Pin {
@@ -166,6 +172,9 @@ impl Pin {
             Pin::Ubuntu(_) => "ubuntu",
             Pin::Path(_) => "path",
             Pin::Step(_) => "step",
+            Pin::Hf(_) => "hf",
+            Pin::Git(_) => "git",
+            Pin::Url(_) => "url",
         }
     }
 }
@@ -180,6 +189,9 @@ impl fmt::Display for Pin {
             Pin::Ubuntu(pin) => write!(f, "ubuntu {} {}={}:{}", pin.suite, pin.package, pin.version, pin.architecture),
             Pin::Path(pin) => write!(f, "path {}", pin.path),
             Pin::Step(pin) => write!(f, "step {}", pin.step),
+            Pin::Hf(pin) => write!(f, "hf {}{}@{}", pin.kind.prefix(), pin.repository, pin.commit.short()),
+            Pin::Git(pin) => write!(f, "git {}@{}", pin.repository, pin.commit.short()),
+            Pin::Url(pin) => write!(f, "url {}", pin.url),
         }
     }
 }
@@ -259,6 +271,134 @@ pub struct StepPin {
     pub step: Name,
     /// Digest of everything the step saw when it made it.
     pub key: Digest,
+}
+
+/// A git commit: 40 lower-case hex digits, never a branch, a tag or an abbreviation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Commit(String);
+
+/// A text that is not a commit.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("expected a commit of 40 lower-case hex digits, found `{0}`")]
+pub struct CommitError(String);
+
+impl Commit {
+    /// Exactly 40 digits of `0-9a-f`.
+    pub fn new(text: &str) -> Result<Self, CommitError> {
+        if text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(CommitError(text.chars().take(60).flat_map(char::escape_debug).collect()))
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first twelve digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Commit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Commit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Commit {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Commit".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{40}$" })
+    }
+}
+
+/// What a repository on the Hub holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HubKind {
+    /// A model, or an adapter.
+    Model,
+    /// A data set.
+    Dataset,
+}
+
+impl HubKind {
+    /// The word as it stands in a lock.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HubKind::Model => "model",
+            HubKind::Dataset => "dataset",
+        }
+    }
+
+    /// What stands before a repository in the Hub's addresses: nothing, or `datasets/`.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            HubKind::Model => "",
+            HubKind::Dataset => "datasets/",
+        }
+    }
+}
+
+/// Coordinate of files in a repository on the Hub.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HubPin {
+    /// Model or data set.
+    pub kind: HubKind,
+    /// `owner/name`, or `name` alone for the oldest ones.
+    pub repository: String,
+    /// The commit that was chosen.
+    pub commit: Commit,
+    /// Patterns of the files taken, as the author wrote them; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub patterns: Vec<String>,
+    /// Folder prefix that was dropped from the files' paths.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub strip: Option<String>,
+}
+
+/// Coordinate of files in a git repository.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GitPin {
+    /// Its address, without user name and password.
+    pub repository: String,
+    /// The commit that was chosen.
+    pub commit: Commit,
+    /// Patterns of the files taken, as the author wrote them; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub patterns: Vec<String>,
+    /// Folder prefix that was dropped from the files' paths.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub strip: Option<String>,
+}
+
+/// Coordinate of a file at an address.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UrlPin {
+    /// Where it lies, without user name and password.
+    pub url: String,
 }
 
 /// One pinned input. A single file has no `files`; a tree's digest is its listing's.

@@ -15,7 +15,7 @@ use crate::text::{Diagnostic, parse_toml};
 
 mod judge;
 
-pub use judge::{environment, is_duration};
+pub use judge::{environment, is_duration, is_repository};
 
 /// A whole `pack.toml`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -172,7 +172,7 @@ pub struct TreeWant {
     /// A git repository.
     #[serde(default)]
     pub git: Option<String>,
-    /// A URL.
+    /// A URL of one file.
     #[serde(default)]
     pub url: Option<String>,
     /// Branch, tag or commit, for `hf` and `git`.

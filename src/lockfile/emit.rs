@@ -68,10 +68,7 @@ fn entry(out: &mut String, artifact: &Artifact) {
                 let table = format!("{{ digest = {}, size = {} }}", quote(&archive.digest.to_string()), archive.size);
                 line(out, "archive", &table);
             }
-            if !pin.patterns.is_empty() {
-                let patterns: Vec<String> = pin.patterns.iter().map(|pattern| quote(pattern)).collect();
-                line(out, "patterns", &format!("[{}]", patterns.join(", ")));
-            }
+            patterns(out, &pin.patterns);
         }
         Pin::Wheel(pin) => {
             text(out, "package", pin.package.as_str());
@@ -90,6 +87,20 @@ fn entry(out: &mut String, artifact: &Artifact) {
             text(out, "step", pin.step.as_str());
             text(out, "key", &pin.key.to_string());
         }
+        Pin::Hf(pin) => {
+            text(out, "kind", pin.kind.as_str());
+            text(out, "repository", &pin.repository);
+            text(out, "commit", pin.commit.as_str());
+            patterns(out, &pin.patterns);
+            maybe(out, "strip", pin.strip.as_deref());
+        }
+        Pin::Git(pin) => {
+            text(out, "repository", &pin.repository);
+            text(out, "commit", pin.commit.as_str());
+            patterns(out, &pin.patterns);
+            maybe(out, "strip", pin.strip.as_deref());
+        }
+        Pin::Url(pin) => text(out, "url", &pin.url),
     }
     text(out, "digest", &artifact.digest.to_string());
     line(out, "size", &artifact.size.to_string());
@@ -100,6 +111,13 @@ fn entry(out: &mut String, artifact: &Artifact) {
             let _ = writeln!(out, "  {},", quote(&file.to_string()));
         }
         out.push_str("]\n");
+    }
+}
+
+fn patterns(out: &mut String, patterns: &[String]) {
+    if !patterns.is_empty() {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| quote(pattern)).collect();
+        line(out, "patterns", &format!("[{}]", patterns.join(", ")));
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Lockfile;
 use crate::artifact::{Artifact, DebPin, Name, Pin, Role};
-use crate::manifest::beside;
+use crate::manifest::{beside, is_repository};
 use crate::path::ImagePath;
 
 /// Judges one entry by itself.
@@ -16,8 +16,8 @@ pub(super) fn artifact(artifact: &Artifact) -> Result<(), String> {
     let allowed: &[&str] = match artifact.role {
         Role::System => &["debian", "ubuntu"],
         Role::Python => &["pypi", "wheel"],
-        Role::Model => &["path", "pypi"],
-        Role::Data | Role::Weights => &["path", "pypi", "step"],
+        Role::Model => &["path", "pypi", "hf", "git", "url"],
+        Role::Data | Role::Weights => &["path", "pypi", "hf", "git", "url", "step"],
         Role::Code => &["path"],
     };
     if !allowed.contains(&source) {
@@ -44,7 +44,42 @@ pub(super) fn artifact(artifact: &Artifact) -> Result<(), String> {
         Pin::Debian(pin) | Pin::Ubuntu(pin) => deb(pin),
         Pin::Path(pin) => beside(&pin.path).map(drop).map_err(|error| format!("`path`: {error}")),
         Pin::Step(_) => Ok(()),
+        Pin::Hf(pin) => {
+            if !is_repository(&pin.repository) {
+                return Err(format!("`repository`: expected `owner/name`, found `{}`", pin.repository.escape_debug()));
+            }
+            pin.patterns.iter().try_for_each(|pattern| plain("patterns", pattern))?;
+            strip(pin.strip.as_deref())
+        }
+        Pin::Git(pin) => {
+            address("repository", &pin.repository)?;
+            pin.patterns.iter().try_for_each(|pattern| plain("patterns", pattern))?;
+            strip(pin.strip.as_deref())
+        }
+        Pin::Url(pin) => address("url", &pin.url),
     }
+}
+
+fn strip(strip: Option<&str>) -> Result<(), String> {
+    match strip.map(ImagePath::new) {
+        Some(Err(error)) => Err(format!("`strip`: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// An address that leads to a server, without user name, password, query and fragment: those are where
+/// secrets travel.
+fn address(key: &str, value: &str) -> Result<(), String> {
+    plain(key, value)?;
+    let url = url::Url::parse(value).map_err(|error| format!("`{key}`: {error}"))?;
+    if !["https", "http", "ssh", "git"].contains(&url.scheme()) {
+        return Err(format!("`{key}`: expected an https address, found scheme `{}`", url.scheme()));
+    }
+    let login = url.password().is_some() || (!url.username().is_empty() && url.scheme() != "ssh");
+    if login || url.fragment().is_some() {
+        return Err(format!("`{key}`: an address in a lock has no user name, password or fragment"));
+    }
+    Ok(())
 }
 
 fn deb(pin: &DebPin) -> Result<(), String> {

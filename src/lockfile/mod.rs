@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::artifact::{Artifact, Evidence, Name, Pin, Role};
+use crate::artifact::{Artifact, Evidence, GitPin, HubPin, Name, Pin, Role};
 use crate::digest::Digest;
 use crate::text::Diagnostic;
 
@@ -197,7 +197,8 @@ fn version_of(artifact: &Artifact) -> String {
         Pin::Pypi(pin) => pin.version.clone(),
         Pin::Wheel(pin) => pin.version.clone(),
         Pin::Debian(pin) | Pin::Ubuntu(pin) => pin.version.clone(),
-        Pin::Path(_) | Pin::Step(_) => match &artifact.files {
+        Pin::Hf(HubPin { commit, .. }) | Pin::Git(GitPin { commit, .. }) => commit.short().to_owned(),
+        Pin::Path(_) | Pin::Step(_) | Pin::Url(_) => match &artifact.files {
             Some(tree) => format!("({} files, {})", tree.files().len(), crate::progress::bytes(artifact.size)),
             None => format!("({})", crate::progress::bytes(artifact.size)),
         },

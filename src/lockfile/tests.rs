@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::artifact::{Archive, Basis, DebPin, PathPin, PypiPin, StepPin, WheelPin};
+use crate::artifact::{Archive, Basis, Commit, DebPin, GitPin, HubKind, HubPin, PathPin, PypiPin, StepPin, UrlPin, WheelPin};
 use crate::path::ImagePath;
 use crate::tree::{Mode, Tree, TreeFile};
 
@@ -24,6 +24,24 @@ fn tree(paths: &[&str]) -> Tree {
 fn artifact(n: &str, role: Role, pin: Pin, files: Option<Tree>) -> Artifact {
     let (digest, size) = files.as_ref().map_or((Digest::of(n.as_bytes()), 7), |t| (t.digest(), t.size()));
     Artifact { name: name(n), role, pin, digest, size, basis: Basis::Published, files }
+}
+
+fn commit() -> Commit {
+    Commit::new("26bca36bde8333b5d7f72e9ed20ccda6a618af24").unwrap()
+}
+
+fn hub(kind: HubKind, patterns: &[&str]) -> Pin {
+    let patterns = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+    Pin::Hf(HubPin { kind, repository: "owner/name".into(), commit: commit(), patterns, strip: None })
+}
+
+fn git(repository: &str) -> Pin {
+    let strip = Some("data".to_owned());
+    Pin::Git(GitPin { repository: repository.into(), commit: commit(), patterns: vec!["data/**".into()], strip })
+}
+
+fn url(url: &str) -> Pin {
+    Pin::Url(UrlPin { url: url.into() })
 }
 
 fn sample() -> Lockfile {
@@ -75,6 +93,10 @@ fn sample() -> Lockfile {
                 None,
             ),
             artifact("base", Role::Model, pypi(Some(Archive { digest: Digest::of(b"a"), size: 4 })), Some(tree(&["m.gguf"]))),
+            artifact("llm", Role::Model, hub(HubKind::Model, &["*.safetensors"]), Some(tree(&["config.json", "m.safetensors"]))),
+            artifact("lima", Role::Data, hub(HubKind::Dataset, &[]), Some(tree(&["train.jsonl"]))),
+            artifact("mix", Role::Data, git("https://git.example/team/mix.git"), Some(tree(&["mix.csv"]))),
+            artifact("notes", Role::Data, url("https://files.example/notes.txt"), Some(tree(&["notes.txt"]))),
             artifact("adapter", Role::Weights, Pin::Step(step), Some(tree(&["a.safetensors"]))),
         ],
     };
@@ -157,7 +179,7 @@ fn fields_that_reach_out_are_refused() {
         ("[python]\nversion = \"3.11\"\n", "", "python `mine` is there without [python]"),
         ("name = \"adapter\"", "name = \"base\"", "`base` is named by both model and weights"),
         ("name = \"code\"", "name = \"codes\"", "the code's entry is named `code`"),
-        ("role = \"weights\"", "role = \"model\"", "expected source `path` or `pypi`, found `step`"),
+        ("role = \"weights\"", "role = \"model\"", "expected source `path` or `pypi` or `hf` or `git` or `url`, found `step`"),
         ("size = 9\n", "size = 9223372036854775807\n", "its sizes add up to more"),
     ] {
         assert!(good.contains(from), "{from}");
@@ -234,4 +256,39 @@ proptest! {
         let _ = Lockfile::parse(&text);
         let _ = Lockfile::parse(&format!("version = 1\nplan = 1\n{text}"));
     }
+}
+
+#[test]
+fn coordinates_of_the_network_are_judged() {
+    let with = |pin: Pin| {
+        let mut lock = sample();
+        lock.artifacts = vec![artifact("x", Role::Data, pin, Some(tree(&["a"])))];
+        Lockfile::parse(&lock.emit()).map(drop).map_err(|error| error.message)
+    };
+    for good in [
+        hub(HubKind::Dataset, &[]),
+        git("https://git.example/a.git"),
+        git("ssh://git@git.example/a.git"),
+        url("https://files.example/a?part=1"),
+    ] {
+        assert_eq!(with(good), Ok(()));
+    }
+    for (bad, expected) in [
+        (url("https://me:secret@files.example/a"), "no user name, password or fragment"),
+        (url("https://files.example/a#x"), "no user name, password or fragment"),
+        (url("file:///etc/passwd"), "expected an https address, found scheme `file`"),
+        (git("ext::sh -c true"), "`repository`:"),
+        (git("-u=x"), "`repository`:"),
+        (git("https://token@git.example/a.git"), "no user name, password or fragment"),
+    ] {
+        let error = with(bad).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    let mut lock = sample();
+    lock.artifacts = vec![artifact("x", Role::Data, hub(HubKind::Model, &[]), Some(tree(&["a"])))];
+    let text = lock.emit().replace("owner/name", "../../x");
+    assert!(Lockfile::parse(&text).unwrap_err().message.contains("expected `owner/name`"));
+    let text = lock.emit().replace("26bca36bde8333b5d7f72e9ed20ccda6a618af24", "main");
+    assert!(Lockfile::parse(&text).unwrap_err().message.contains("expected a commit of 40 lower-case hex digits"));
 }

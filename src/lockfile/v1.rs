@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{CompetitionPin, Lockfile, SystemPin, VERSION, judge};
-use crate::artifact::{Archive, Artifact, Basis, DebPin, Evidence, Name, PathPin, Pin, PypiPin, Role, StepPin, WheelPin};
+use crate::artifact::{
+    Archive, Artifact, Basis, Commit, DebPin, Evidence, GitPin, HubKind, HubPin, Name, PathPin, Pin, PypiPin, Role, StepPin,
+    UrlPin, WheelPin,
+};
 use crate::digest::Digest;
 use crate::manifest::is_python_version;
 use crate::plan;
@@ -130,7 +133,7 @@ pub struct WireArtifact {
     /// `pypi`, for a tree: the wheel that carries the files.
     #[serde(default)]
     pub archive: Option<Archive>,
-    /// `pypi`, for a tree: which files were taken.
+    /// `pypi`, `hf`, `git`, for a tree: which files were taken.
     #[serde(default)]
     pub patterns: Vec<String>,
     /// `path`, `wheel`: path relative to the manifest.
@@ -142,6 +145,21 @@ pub struct WireArtifact {
     /// `step`: digest of everything the step saw.
     #[serde(default)]
     pub key: Option<Digest>,
+    /// `hf`: `model` or `dataset`.
+    #[serde(default)]
+    pub kind: Option<HubKind>,
+    /// `hf`: `owner/name`; `git`: the address.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// `hf`, `git`: the commit.
+    #[serde(default)]
+    pub commit: Option<Commit>,
+    /// `hf`, `git`: folder prefix dropped from the files' paths.
+    #[serde(default)]
+    pub strip: Option<String>,
+    /// `url`: the address.
+    #[serde(default)]
+    pub url: Option<String>,
     /// SHA-256 of the file, or of the lines of `files`.
     pub digest: Digest,
     /// Bytes.
@@ -164,6 +182,9 @@ pub enum Source {
     Ubuntu,
     Path,
     Step,
+    Hf,
+    Git,
+    Url,
 }
 
 pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
@@ -271,6 +292,20 @@ fn domain(mut wire: WireArtifact) -> Result<Artifact, String> {
         Source::Debian => Pin::Debian(deb(&mut wire)?),
         Source::Ubuntu => Pin::Ubuntu(deb(&mut wire)?),
         Source::Path => Pin::Path(PathPin { path: want(&mut wire.path, "path")? }),
+        Source::Hf => Pin::Hf(HubPin {
+            kind: want(&mut wire.kind, "kind")?,
+            repository: want(&mut wire.repository, "repository")?,
+            commit: want(&mut wire.commit, "commit")?,
+            patterns: std::mem::take(&mut wire.patterns),
+            strip: wire.strip.take(),
+        }),
+        Source::Git => Pin::Git(GitPin {
+            repository: want(&mut wire.repository, "repository")?,
+            commit: want(&mut wire.commit, "commit")?,
+            patterns: std::mem::take(&mut wire.patterns),
+            strip: wire.strip.take(),
+        }),
+        Source::Url => Pin::Url(UrlPin { url: want(&mut wire.url, "url")? }),
         Source::Step => Pin::Step(StepPin { step: want(&mut wire.step, "step")?, key: want(&mut wire.key, "key")? }),
     };
     let left = [
@@ -285,6 +320,11 @@ fn domain(mut wire: WireArtifact) -> Result<Artifact, String> {
         ("path", wire.path.is_some()),
         ("step", wire.step.is_some()),
         ("key", wire.key.is_some()),
+        ("kind", wire.kind.is_some()),
+        ("repository", wire.repository.is_some()),
+        ("commit", wire.commit.is_some()),
+        ("strip", wire.strip.is_some()),
+        ("url", wire.url.is_some()),
     ];
     if let Some((key, _)) = left.iter().find(|(_, set)| *set) {
         return Err(format!("`{key}` does not belong to source `{}`", pin.source()));

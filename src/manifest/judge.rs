@@ -82,7 +82,7 @@ fn trees(manifest: &Manifest) -> Judged {
                 return Err(wrong(&table, Some("files"), format!("[{table}] files: a pattern holds a control character")));
             }
             if let Some(repo) = &want.repo {
-                if !is_repo(repo) {
+                if !is_repository(repo) {
                     let found: String = repo.chars().take(80).flat_map(char::escape_debug).collect();
                     let message = format!("[{table}] repo wants a name such as `owner/model`, found `{found}`");
                     return Err(wrong(&table, Some("repo"), message));
@@ -212,7 +212,7 @@ fn is_variable(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// `owner/name` or `name`; it becomes a folder's name.
-fn is_repo(text: &str) -> bool {
+/// Whether a text is `owner/name` or `name`, as on the Hub; it becomes a folder's name.
+pub fn is_repository(text: &str) -> bool {
     text.split('/').count() <= 2 && text.split('/').all(|part| part.len() <= MAX_REPO_PART && Name::new(part).is_ok())
 }
