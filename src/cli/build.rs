@@ -14,7 +14,7 @@ use super::project::Project;
 use super::{Format, Session, Which};
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::digest::DiffId;
-use crate::image::{Image, Layout, Written, write_archive};
+use crate::image::{Image, Layout, Shape, Written, write_archive};
 use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale};
 use crate::plan::{self, ImageKind, Plan};
@@ -38,7 +38,7 @@ pub struct Options {
 pub struct Outcome {
     /// Where the layout or archive lies.
     pub output: PathBuf,
-    /// `oci-layout` or `oci-archive`.
+    /// `oci-layout`, `oci-archive` or `docker-archive`.
     pub format: &'static str,
     /// What was built.
     pub images: Vec<Built>,
@@ -175,6 +175,7 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
     let output = options.output.clone().unwrap_or_else(|| match options.format {
         Format::OciLayout => project.root.join("image"),
         Format::OciArchive => project.root.join(".pack").join("image.oci.tar"),
+        Format::DockerArchive => project.root.join(".pack").join("image.docker.tar"),
     });
     let layers = layers(session, options.memory);
     let (images, written) = match options.format {
@@ -185,11 +186,12 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
             layout.finish(&images)?;
             (images, written)
         }
-        Format::OciArchive => {
+        Format::OciArchive | Format::DockerArchive => {
             if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
             }
-            write_archive(&output, &plans, &layers)?
+            let shape = if options.format == Format::OciArchive { Shape::Oci } else { Shape::Docker };
+            write_archive(&output, shape, &plans, &layers)?
         }
     };
     let built = images.iter().map(|image| Built {

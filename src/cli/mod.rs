@@ -153,7 +153,7 @@ enum Command {
     Build {
         #[command(flatten)]
         project: ProjectDir,
-        /// Where to write [default: `image` in the project, or `.pack/image.oci.tar`]
+        /// Where to write [default: `image` in the project, `.pack/image.oci.tar` or `.pack/image.docker.tar`]
         #[arg(long, short, value_name = "DIR|FILE")]
         output: Option<PathBuf>,
         /// A folder, or one file
@@ -242,6 +242,8 @@ pub enum Format {
     OciLayout,
     /// The same as one tar file.
     OciArchive,
+    /// One tar file for `docker load`, layers uncompressed.
+    DockerArchive,
 }
 
 impl Format {
@@ -250,6 +252,7 @@ impl Format {
         match self {
             Format::OciLayout => "oci-layout",
             Format::OciArchive => "oci-archive",
+            Format::DockerArchive => "docker-archive",
         }
     }
 }

@@ -61,6 +61,9 @@ pub enum ImageError {
         /// The upper layer.
         second: String,
     },
+    /// An archive's members; the file's name is added where it is known.
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
     /// A value that an OCI document cannot hold.
     #[error("cannot write the image's {document}: {reason}")]
     Document {
@@ -72,9 +75,10 @@ pub enum ImageError {
 }
 
 mod archive;
+mod docker;
 mod layout;
 
-pub use archive::write_archive;
+pub use archive::{Shape, write_archive};
 pub use layout::Layout;
 
 /// How the bytes of an image came to its place.

@@ -1,12 +1,13 @@
-//! Engines: the example's images, built from real packages, run by podman and runc and read by skopeo.
+//! Engines: the example's images, built from real packages, run by podman, runc and docker and read by skopeo.
 //!
 //! Needs root, the engines, and the host's package archive and index through their ordinary clients; `.ci/run`
 //! installs what is missing. The container has no network. What is fetched stays under `target/` for the next run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::support::{PACK, is_root};
 
@@ -125,4 +126,81 @@ fn runc_starts_python_and_the_server_answers() {
     let name = format!("pack-it-{}", std::process::id());
     let said = run(Command::new("runc").args(["run", &name]).current_dir(folder.path()));
     assert!(said.contains("answered 200"), "{said}");
+}
+
+/// A docker daemon with folders of its own, ended by its process id.
+struct Docker {
+    daemon: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Docker {
+    fn start() -> Self {
+        assert!(is_root(), "engines are tried as root");
+        // A socket's path has 107 bytes at most, so it does not stand under `target/`.
+        let folder = tempfile::Builder::new().prefix("pack-it-docker-").tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let log = fs::File::create(at("log")).unwrap();
+        let mut command = Command::new("dockerd");
+        command.arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec")).arg("-p").arg(at("pid"));
+        command.arg("-H").arg(format!("unix://{}", at("docker.sock").display()));
+        command.args(["--iptables=false", "--bridge=none", "--ip-forward=false", "--ip-masq=false"]);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let daemon = command.spawn().expect("dockerd of the package docker.io");
+        let mut docker = Self { daemon, folder };
+        for _ in 0..600 {
+            if docker.command(&["version"]).output().expect("docker of the package docker.io").status.success() {
+                return docker;
+            }
+            let ended = docker.daemon.try_wait().unwrap();
+            assert!(ended.is_none(), "dockerd ended with {ended:?}:\n{}", docker.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("dockerd does not answer:\n{}", docker.log());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.arg("-H").arg(format!("unix://{}", self.folder.path().join("docker.sock").display())).args(arguments);
+        command
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        drop(Command::new("kill").arg(self.daemon.id().to_string()).status());
+        drop(self.daemon.wait());
+    }
+}
+
+/// A real daemon loads the archive, calls each image by our config digest, and runs it; skopeo sees the same layers.
+#[test]
+fn docker_loads_the_archive_and_the_server_answers() {
+    let archive = example().parent().unwrap().with_file_name("example.docker.tar");
+    let project = example().parent().unwrap();
+    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("example-store");
+    let mut build = Command::new(PACK);
+    build.arg("build").arg(project).arg("--store").arg(store).args(["--locked", "--offline", "--json"]);
+    build.args(["--format", "docker-archive", "-o"]).arg(&archive);
+    let built: serde_json::Value = serde_json::from_str(&run(&mut build)).unwrap();
+    let docker = Docker::start();
+    run(docker.command(&["load", "-i"]).arg(&archive));
+    for image in built["images"].as_array().unwrap() {
+        let kind = image["image"].as_str().unwrap();
+        let tag = format!("smollm2-lora:cpu-{kind}");
+        let id = run(&mut docker.command(&["image", "inspect", "--format", "{{.Id}}", &tag]));
+        assert_eq!(id.trim(), image["config"].as_str().unwrap(), "docker calls `{tag}` by another digest");
+        let layout = format!("oci:{}:{kind}", example().display());
+        let config = |place: &str| run(Command::new("skopeo").args(["inspect", "--config", "--raw", place]));
+        assert_eq!(config(&format!("docker-archive:{}:{tag}", archive.display())), config(&layout));
+    }
+    let serve = "smollm2-lora:cpu-serve";
+    let options = ["run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--entrypoint", "python", serve, "-c"];
+    let said = docker.command(&options).args([ASK, &entrypoint()]).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success() && text.contains("answered 200"), "{text}\n{}", docker.log());
 }
