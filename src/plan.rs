@@ -20,6 +20,7 @@ use crate::manifest::Manifest;
 use crate::path::ImagePath;
 use crate::tree::{Mode, Tree};
 
+mod hub;
 mod texts;
 
 pub use texts::{environment, step_environment};
@@ -348,13 +349,8 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Result<Vec<LayerPlan>,
                 links.push(Entry::File { path: place, mode: file.mode, digest: file.digest, size: file.size });
             }
         }
-        if artifact.role == Role::Model {
-            let repo = manifest.models.get(&artifact.name).and_then(|want| want.repo.as_deref());
-            if let Some(repo) = repo {
-                links.extend(texts::hub_cache(repo, artifact, tree)?);
-            }
-        }
     }
+    links.extend(hub::cache(artifacts, manifest)?);
     let mut by_size: Vec<(Digest, u64)> = large.into_iter().collect();
     by_size.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let blob = |(digest, size): &(Digest, u64)| Entry::File {

@@ -1,7 +1,7 @@
 //! What a plan promises: limits, layers that follow from content alone, and problems said together.
 
 use super::*;
-use crate::artifact::{Basis, PathPin, PypiPin, StepPin};
+use crate::artifact::{Basis, Commit, HubKind, HubPin, PathPin, PypiPin, StepPin};
 use crate::lockfile::CompetitionPin;
 use crate::tree::TreeFile;
 
@@ -172,4 +172,68 @@ fn the_training_script_quotes_and_orders() {
     let script = script.unwrap();
     assert!(script.contains("export WORD='it'\\''s'"), "{script}");
     assert!(script.contains("mkdir -p /out/adapter\n  python train.py\n"), "{script}");
+}
+
+fn hub_pin(kind: HubKind, commit: char, strip: Option<&str>) -> Pin {
+    let commit = Commit::new(&commit.to_string().repeat(40)).unwrap();
+    Pin::Hf(HubPin { kind, repository: "org/name".into(), commit, patterns: vec![], strip: strip.map(str::to_owned) })
+}
+
+/// Lines of the serve plan that stand in the Hub's cache, with texts read back.
+fn hub(tables: &str, artifacts: Vec<Artifact>) -> Result<Vec<String>, PlanError> {
+    let text = MANIFEST.replace("[models.base]\npath = \"m\"\nrepo = \"org/base\"\n", tables);
+    let serve = "[serve]\ndata = [\"set\"]\n";
+    let text = if tables.contains("[data.set]") { text.replace("[serve]\n", serve) } else { text };
+    let manifest = Manifest::parse(&text.replace("inputs = [\"base\"]\n", "")).unwrap();
+    let mut lock = adopted(lock(tree(&[("w", 3)]), 0));
+    lock.artifacts.retain(|artifact| artifact.role != Role::Model);
+    lock.artifacts.extend(artifacts);
+    lock.sort();
+    let plan = Plan::new(ImageKind::Serve, &manifest, &lock, &track())?;
+    let line = |entry: &Entry| match entry {
+        Entry::Text { path, text, .. } => Some((path.to_string(), text[..4.min(text.len())].to_owned())),
+        Entry::Link { path, target } => Some((path.to_string(), target.clone())),
+        _ => None,
+    };
+    let entries = plan.layers.iter().flat_map(|layer| &layer.entries).filter_map(line);
+    let inside = entries.filter_map(|(path, said)| Some(format!("{} {said}", path.strip_prefix("models/.hub/")?)));
+    Ok(inside.map(|line| line.replace(&"a".repeat(40), "AAAA").replace(&"b".repeat(40), "BBBB")).collect())
+}
+
+#[test]
+fn a_model_of_the_hub_is_shown_by_its_own_name_and_revision() {
+    let model = || artifact("base", Role::Model, hub_pin(HubKind::Model, 'a', None), tree(&[("config.json", 3)]));
+    let link = "models--org--name/snapshots/AAAA/config.json ../../../../base/config.json";
+    let main = "models--org--name/refs/main aaaa";
+    let shown = |extra: &str| hub(&format!("[models.base]\nhf = \"org/name\"\n{extra}"), vec![model()]).unwrap();
+    assert_eq!(shown(""), [main, link]);
+    assert_eq!(shown("revision = \"main\"\n"), [main, link]);
+    assert_eq!(shown("revision = \"v1.0\"\n"), [main, "models--org--name/refs/v1.0 aaaa", link]);
+    assert_eq!(shown(&format!("revision = \"{}\"\n", "a".repeat(40))), [main, link]);
+    assert_eq!(shown("revision = \"refs/pr/1\"\n"), [main, "models--org--name/refs/refs/pr/1 aaaa", link]);
+    let other = shown("repo = \"own/word\"\n");
+    assert_eq!(other[0], "models--own--word/refs/main aaaa");
+}
+
+#[test]
+fn a_data_set_of_the_hub_and_a_dropped_prefix_keep_the_repositorys_paths() {
+    let set = artifact("set", Role::Data, hub_pin(HubKind::Dataset, 'a', Some("in/")), tree(&[("d/x.json", 3)]));
+    let found = hub("[data.set]\nhf = \"org/name\"\nstrip = \"in/\"\n", vec![set]).unwrap();
+    let link = "datasets--org--name/snapshots/AAAA/in/d/x.json ../../../../../../../data/set/d/x.json";
+    assert_eq!(found, ["datasets--org--name/refs/main aaaa", link]);
+}
+
+#[test]
+fn two_revisions_of_one_repository_stand_side_by_side() {
+    let model = |name, commit| artifact(name, Role::Model, hub_pin(HubKind::Model, commit, None), tree(&[("c.json", 3)]));
+    let tables = "[models.base]\nhf = \"org/name\"\nrevision = \"v1\"\n[models.second]\nhf = \"org/name\"\n";
+    let found = hub(tables, vec![model("base", 'a'), model("second", 'b')]).unwrap();
+    assert_eq!(found[..2], ["models--org--name/refs/main bbbb", "models--org--name/refs/v1 aaaa"]);
+    assert_eq!(found.len(), 4);
+    let same = tables.replace("[models.second]\nhf = \"org/name\"\n", "[models.second]\nhf = \"org/name\"\nrevision = \"v1\"\n");
+    let error = hub(&same, vec![model("base", 'a'), model("second", 'b')]).unwrap_err();
+    assert!(error.to_string().contains("`second`: revision `v1` of its repository is two commits"), "{error}");
+    let escaping = "[models.base]\nhf = \"org/name\"\nrevision = \"../../x\"\n";
+    let error = hub(escaping, vec![model("base", 'a')]).unwrap_err();
+    assert!(error.to_string().contains("`base`: revision `../../x`"), "{error}");
 }

@@ -1,5 +1,5 @@
 //! The short texts and links that `pack` itself puts into an image: what stands in for maintainer scripts,
-//! the virtual environment, the Hub's offline cache, the environment, the training script.
+//! the virtual environment, the environment, the training script.
 //!
 //! Layer 2 (decisions): pure. Every one is listed in docs/image.md. Changing any of it changes digests and
 //! needs a new plan version.
@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::{Entry, PlanError, below, path};
-use crate::artifact::Artifact;
+use super::{Entry, path};
 use crate::competition::Track;
 use crate::manifest::Manifest;
-use crate::tree::{Mode, Tree};
+use crate::tree::Mode;
 
 const PASSWD: &str = "\
 root:x:0:0:root:/tmp:/bin/sh
@@ -87,21 +86,6 @@ pub(super) fn venv(version: &str) -> Vec<Entry> {
         Entry::Link { path: path("opt/venv/bin/python3"), target: "python".into() },
         Entry::Link { path: path(&format!("opt/venv/bin/python{version}")), target: "python".into() },
     ]
-}
-
-/// The Hub's offline cache: `refs/main` and a snapshot of links to `/models/<name>/`.
-pub(super) fn hub_cache(repo: &str, artifact: &Artifact, tree: &Tree) -> Result<Vec<Entry>, PlanError> {
-    let folder = format!("models/.hub/models--{}", repo.replace('/', "--"));
-    // A snapshot's name has the form of a commit; without a commit the tree's own digest serves.
-    let revision = artifact.digest.hex()[..40].to_owned();
-    let refs = path(&format!("{folder}/refs/main"));
-    let mut entries = vec![Entry::Text { path: refs, mode: Mode::Plain, text: revision.clone() }];
-    for file in tree.files() {
-        let at = below(&format!("{folder}/snapshots/{revision}"), &file.path)?;
-        let up = "../".repeat(at.as_str().matches('/').count() - 1);
-        entries.push(Entry::Link { path: at, target: format!("{up}{}/{}", artifact.name, file.path) });
-    }
-    Ok(entries)
 }
 
 /// Environment of every image: where things are, that nothing is fetched, caches at scratch, and the

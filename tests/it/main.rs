@@ -16,6 +16,7 @@ mod server;
 
 mod engines;
 mod golden;
+mod hub;
 mod refusals;
 mod reproducible;
 mod schema;
