@@ -268,7 +268,7 @@ impl Net {
 
     /// Ignores the proxies of the environment: what tests serve on the loopback is not for a proxy.
     #[cfg(test)]
-    fn without_proxies(mut self) -> Self {
+    pub(crate) fn without_proxies(mut self) -> Self {
         self.proxies = false;
         self
     }

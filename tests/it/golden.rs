@@ -118,7 +118,7 @@ fn frozen_lock(project: &Path, bench: &Bench) -> String {
     fs::copy(project.join("pack.toml"), bench.at("pack.toml")).unwrap();
     let whole = Project::load(&bench.at("")).unwrap();
     lock.meaning = whole.manifest.meaning();
-    lock.wants = whole.wants(store).unwrap();
+    lock.wants = whole.wants(&Store::open(bench.store(), &bench.dir().join("memory")).unwrap()).unwrap();
     lock.python = Some("3.11".into());
     lock.system = Some(SystemPin {
         distribution: "debian".into(),
