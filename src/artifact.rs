@@ -144,7 +144,7 @@ impl fmt::Display for Basis {
 pub enum Pin {
     /// A wheel of a Python package index.
     Pypi(PypiPin),
-    /// A wheel file beside the manifest.
+    /// A wheel file beside the manifest or at an address.
     Wheel(WheelPin),
     /// A package of a Debian suite.
     Debian(DebPin),
@@ -184,7 +184,7 @@ impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Pin::Pypi(pin) => write!(f, "pypi {}=={} ({})", pin.package, pin.version, pin.file),
-            Pin::Wheel(pin) => write!(f, "wheel {}", pin.path),
+            Pin::Wheel(pin) => write!(f, "wheel {}", pin.place.as_str()),
             Pin::Debian(pin) => write!(f, "debian {} {}={}:{}", pin.suite, pin.package, pin.version, pin.architecture),
             Pin::Ubuntu(pin) => write!(f, "ubuntu {} {}={}:{}", pin.suite, pin.package, pin.version, pin.architecture),
             Pin::Path(pin) => write!(f, "path {}", pin.path),
@@ -227,16 +227,44 @@ pub struct Archive {
     pub size: u64,
 }
 
-/// Coordinate of a wheel beside the manifest.
+/// Coordinate of a wheel that the author names as a file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct WheelPin {
     /// Normalised project name, from the file name.
     pub package: Name,
     /// Version, from the file name.
     pub version: String,
+    /// Where it lies.
+    #[serde(flatten)]
+    pub place: WheelPlace,
+}
+
+/// Where a wheel of the author's lies.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WheelPlace {
     /// Path relative to the manifest.
-    pub path: String,
+    Path(String),
+    /// An http or https address without user name, password, query and fragment.
+    Url(String),
+}
+
+impl WheelPlace {
+    /// Path or address as it stands in the lock.
+    pub fn as_str(&self) -> &str {
+        match self {
+            WheelPlace::Path(text) | WheelPlace::Url(text) => text,
+        }
+    }
+
+    /// The wheel's file name: the last part, with `%2B` and the like decoded.
+    pub fn file(&self) -> String {
+        let last = self.as_str().rsplit('/').next().unwrap_or_default();
+        match self {
+            WheelPlace::Path(_) => last.to_owned(),
+            WheelPlace::Url(_) => crate::text::percent_decoded(last),
+        }
+    }
 }
 
 /// Coordinate of a .deb in a signed archive.

@@ -15,7 +15,7 @@ use crate::text::{Diagnostic, parse_toml};
 
 mod judge;
 
-pub use judge::{environment, is_duration, is_repository};
+pub use judge::{environment, is_duration, is_repository, wheel_address, wheel_url};
 
 /// A whole `pack.toml`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -115,13 +115,13 @@ fn default_components() -> Vec<String> {
 pub struct Python {
     /// Major and minor version, as the system provides it.
     pub version: String,
-    /// A requirements file, a `pylock.toml`, or a `pyproject.toml` beside the manifest.
+    /// A requirements file, a `pylock.toml`, a `uv.lock` or a `pyproject.toml` beside the manifest.
     #[serde(default)]
     pub requirements: Option<String>,
     /// Requirements written here.
     #[serde(default)]
     pub packages: Vec<String>,
-    /// Wheel files beside the manifest.
+    /// Wheel files beside the manifest, or their addresses, optionally with `#sha256=` and the hex digits.
     #[serde(default)]
     pub wheels: Vec<String>,
     /// Ignore what was uploaded after this day.

@@ -302,7 +302,7 @@ fn python(lock: &Lockfile) -> Vec<LayerPlan> {
     let wheel = |artifact: &Artifact| {
         let file = match &artifact.pin {
             Pin::Pypi(pin) => pin.file.clone(),
-            Pin::Wheel(pin) => pin.path.rsplit('/').next().unwrap_or(&pin.path).to_owned(),
+            Pin::Wheel(pin) => pin.place.file(),
             other => other.to_string(),
         };
         Entry::Wheel { file, python: version.clone(), digest: artifact.digest, size: artifact.size }

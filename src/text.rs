@@ -102,6 +102,19 @@ fn suggestion(message: &str) -> Option<String> {
     nearest(found, words).map(|near| format!("did you mean `{near}`?"))
 }
 
+/// `%2B` to `+`; what is not a valid escape stays.
+pub fn percent_decoded(text: &str) -> String {
+    let raw = text.as_bytes();
+    let mut out = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while at < raw.len() {
+        let byte = (raw[at] == b'%').then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok())).flatten();
+        out.push(byte.unwrap_or(raw[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -292,11 +292,16 @@ impl Uv {
     }
 }
 
-/// The settings of the user's pip, as `pip config list` prints them; `None` where there is no pip.
-pub fn pip_settings(folder: &Path) -> Option<String> {
-    let arguments = ["-m", "pip", "config", "list"].map(OsString::from);
+/// The interpreter behind `python3`, and the settings of the user's pip as `pip config list` prints them; `None`
+/// where there is no pip.
+pub fn pip_settings(folder: &Path) -> Option<(Option<PathBuf>, String)> {
+    // One start for both: behind `python3` may be a script that takes its time to find the interpreter.
+    const BOTH: &str = "import runpy, sys\nprint(sys.executable, flush=True)\nsys.argv = ['pip', 'config', 'list']\nrunpy.run_module('pip', run_name='__main__')";
+    let arguments = ["-c", BOTH].map(OsString::from);
     let said = run(Path::new("python3"), &arguments, folder, &environment(|key| key.starts_with("PIP_"))).ok()?;
-    said.good.then_some(said.out)
+    let (first, rest) = said.out.split_once('\n')?;
+    let python = Some(PathBuf::from(first.trim())).filter(|path| path.is_absolute() && path.is_file());
+    said.good.then(|| (python, rest.to_owned()))
 }
 
 /// A variable of the user's environment.

@@ -97,7 +97,7 @@ pub fn plans(project: &mut Project, which: Which, session: &Session) -> Result<(
 /// The lock as it stands, refreshed from beside the manifest unless `--locked`, and judged.
 pub fn current_lock(project: &mut Project, session: &Session) -> Result<(Lockfile, Vec<String>)> {
     let mut lock = project.need_lock()?;
-    let stale = lock.stale(&project.manifest.meaning(), &project.competition_pin.digest, &project.wants()?);
+    let stale = lock.stale(&project.manifest.meaning(), &project.competition_pin.digest, &project.wants(&session.store)?);
     let fatal: Vec<String> =
         stale.iter().filter(|stale| session.locked || **stale != Stale::Meaning).map(Stale::to_string).collect();
     if !fatal.is_empty() {

@@ -63,9 +63,9 @@ pub struct Outcome {
 pub fn lock(project: &mut Project, options: &Options, session: &Session) -> Result<Outcome> {
     let old = project.lock()?;
     if let Some(names) = &options.upgrade {
-        judge_upgrade(names, project, old.as_ref())?;
+        judge_upgrade(names, project, old.as_ref(), session)?;
     }
-    let wants = project.wants()?;
+    let wants = project.wants(&session.store)?;
     let meaning = project.manifest.meaning();
     let stale = match &old {
         Some(old) => old.stale(&meaning, &project.competition_pin.digest, &wants),
@@ -367,8 +367,8 @@ fn judge_python(project: &Project, lock: &Lockfile) -> Result<()> {
     bail!(Problem::new(message).help(help))
 }
 
-fn judge_upgrade(names: &[String], project: &Project, old: Option<&Lockfile>) -> Result<()> {
-    let mut known: BTreeSet<String> = project.wants()?.into_keys().collect();
+fn judge_upgrade(names: &[String], project: &Project, old: Option<&Lockfile>, session: &Session) -> Result<()> {
+    let mut known: BTreeSet<String> = project.wants(&session.store)?.into_keys().collect();
     known.extend(old.into_iter().flat_map(|old| old.artifacts.iter().map(|artifact| artifact.name.to_string())));
     for name in names {
         if !known.contains(name) {

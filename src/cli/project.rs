@@ -15,12 +15,13 @@ use anyhow::{Context as _, Result, bail};
 
 use super::error::Problem;
 use crate::competition::{self, Competition, Track};
-use crate::digest::{Digest, Hasher, HashingReader};
+use crate::digest::{Digest, Hasher};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::secret;
 use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
+use crate::store::Store;
 
 /// What a lock is called while it is written, before the number of its process and one nobody
 /// can guess. The `path` source leaves it out of trees.
@@ -102,7 +103,7 @@ impl Project {
     }
 
     /// Digest of each Want that a resolution answers, by table; files that a table names count with it.
-    pub fn wants(&self) -> Result<BTreeMap<String, Digest>> {
+    pub fn wants(&self, store: &Store) -> Result<BTreeMap<String, Digest>> {
         let manifest = &self.manifest;
         let mut wants = BTreeMap::new();
         if manifest.system.is_some() {
@@ -119,11 +120,12 @@ impl Project {
                 refuse(&file, &secret::find_in(io::BufReader::new(open)).context(named)?)?;
                 hasher.update(digest.bytes());
             }
-            for file in &python.wheels {
+            // What lies at an address counts by the address, which is in the table.
+            for file in python.wheels.iter().filter(|wheel| !wheel.contains("://")) {
                 let named = || format!("[python] cannot read `{}`", file.escape_debug());
-                let mut wheel = HashingReader::new(open_regular(&self.root.join(file)).with_context(named)?);
-                io::copy(&mut wheel, &mut io::sink()).with_context(named)?;
-                hasher.update(wheel.finish().0.bytes());
+                let path = self.root.join(file);
+                let open = open_regular(&path).with_context(named)?;
+                hasher.update(store.original(&path, &open).with_context(named)?.bytes());
             }
             wants.insert("python".to_owned(), hasher.finish());
         }
@@ -284,7 +286,7 @@ mod tests {
             plan: crate::plan::VERSION,
             meaning: project.manifest.meaning(),
             competition: project.competition_pin.clone(),
-            wants: project.wants().unwrap(),
+            wants: project.wants(&Store::open(&dir.path().join("s"), &dir.path().join("m")).unwrap()).unwrap(),
             system: None,
             python: None,
             evidence: Vec::new(),

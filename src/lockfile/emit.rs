@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::{Lockfile, VERSION};
-use crate::artifact::{Artifact, Pin};
+use crate::artifact::{Artifact, Pin, WheelPlace};
 
 const HEAD: &str = "\
 # What `pack lock` chose: every byte that may enter an image or a training, by its SHA-256.
@@ -73,7 +73,10 @@ fn entry(out: &mut String, artifact: &Artifact) {
         Pin::Wheel(pin) => {
             text(out, "package", pin.package.as_str());
             text(out, "version", &pin.version);
-            text(out, "path", &pin.path);
+            match &pin.place {
+                WheelPlace::Path(path) => text(out, "path", path),
+                WheelPlace::Url(url) => text(out, "url", url),
+            }
         }
         Pin::Debian(pin) | Pin::Ubuntu(pin) => {
             text(out, "package", pin.package.as_str());

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::Lockfile;
-use crate::artifact::{Artifact, DebPin, Name, Pin, Role};
-use crate::manifest::{beside, is_repository};
+use crate::artifact::{Artifact, DebPin, Name, Pin, Role, WheelPlace};
+use crate::manifest::{beside, is_repository, wheel_url};
 use crate::path::ImagePath;
 
 /// Judges one entry by itself.
@@ -35,10 +35,16 @@ pub(super) fn artifact(artifact: &Artifact) -> Result<(), String> {
         }
         Pin::Wheel(pin) => {
             plain("version", &pin.version)?;
-            match beside(&pin.path) {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err("`path` is a folder, expected a wheel".into()),
-                Err(error) => Err(format!("`path`: {error}")),
+            match &pin.place {
+                WheelPlace::Path(path) => match beside(path) {
+                    Ok(Some(_)) => Ok(()),
+                    Ok(None) => Err("`path` is a folder, expected a wheel".into()),
+                    Err(error) => Err(format!("`path`: {error}")),
+                },
+                WheelPlace::Url(url) => {
+                    wheel_url(url).map_err(|what| format!("`url`: {what}"))?;
+                    wheel_name(&pin.place.file())
+                }
             }
         }
         Pin::Debian(pin) | Pin::Ubuntu(pin) => deb(pin),

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::artifact::{Archive, Basis, Commit, DebPin, GitPin, HubKind, HubPin, PathPin, PypiPin, StepPin, UrlPin, WheelPin};
+use crate::artifact::{
+    Archive, Basis, Commit, DebPin, GitPin, HubKind, HubPin, PathPin, PypiPin, StepPin, UrlPin, WheelPin, WheelPlace,
+};
 use crate::path::ImagePath;
 use crate::tree::{Mode, Tree, TreeFile};
 
@@ -89,7 +91,7 @@ fn sample() -> Lockfile {
             artifact(
                 "mine",
                 Role::Python,
-                Pin::Wheel(WheelPin { package: name("mine"), version: "1".into(), path: "w/m.whl".into() }),
+                Pin::Wheel(WheelPin { package: name("mine"), version: "1".into(), place: WheelPlace::Path("w/m.whl".into()) }),
                 None,
             ),
             artifact("base", Role::Model, pypi(Some(Archive { digest: Digest::of(b"a"), size: 4 })), Some(tree(&["m.gguf"]))),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{CompetitionPin, Lockfile, SystemPin, VERSION, judge};
 use crate::artifact::{
     Archive, Artifact, Basis, Commit, DebPin, Evidence, GitPin, HubKind, HubPin, Name, PathPin, Pin, PypiPin, Role, StepPin,
-    UrlPin, WheelPin,
+    UrlPin, WheelPin, WheelPlace,
 };
 use crate::digest::Digest;
 use crate::manifest::is_python_version;
@@ -157,7 +157,7 @@ pub struct WireArtifact {
     /// `hf`, `git`: folder prefix dropped from the files' paths.
     #[serde(default)]
     pub strip: Option<String>,
-    /// `url`: the address.
+    /// `url`: the address; `wheel`: its address, in place of `path`.
     #[serde(default)]
     pub url: Option<String>,
     /// SHA-256 of the file, or of the lines of `files`.
@@ -287,7 +287,10 @@ fn domain(mut wire: WireArtifact) -> Result<Artifact, String> {
         Source::Wheel => Pin::Wheel(WheelPin {
             package: want(&mut wire.package, "package")?,
             version: want(&mut wire.version, "version")?,
-            path: want(&mut wire.path, "path")?,
+            place: match wire.url.take() {
+                Some(url) => WheelPlace::Url(url),
+                None => WheelPlace::Path(want(&mut wire.path, "path")?),
+            },
         }),
         Source::Debian => Pin::Debian(deb(&mut wire)?),
         Source::Ubuntu => Pin::Ubuntu(deb(&mut wire)?),

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::{Manifest, Replay, beside, is_python_version};
+use url::Url;
+
 use crate::artifact::{Name, Role};
+use crate::digest::Digest;
 use crate::text::{Diagnostic, locate, nearest};
 
 /// The longest part of a repository's name, in bytes: what the Hub takes, and two of them make one folder.
@@ -64,7 +67,64 @@ fn head(manifest: &Manifest) -> Judged {
         let message = format!("[python] wants a version such as \"3.11\", found \"{}\"", python.version.escape_debug());
         return Err(wrong("python", Some("version"), message));
     }
+    for text in manifest.python.iter().flat_map(|python| &python.wheels) {
+        if text.contains("://") {
+            wheel_address(text).map_err(|(what, help)| {
+                wrong("python", Some("wheels"), format!("[python] wheels: {what}")).help(help.map(str::to_owned))
+            })?;
+        }
+    }
     Ok(())
+}
+
+/// Where the login of a server belongs: never into a document.
+const LOGIN_HELP: &str = "take it out; where the host wants a login, name an index of that host under [python.indexes] and set UV_INDEX_NAME_USERNAME and UV_INDEX_NAME_PASSWORD";
+
+/// Parses the address of a wheel: http or https, no user name, password, query or fragment, and a last part
+/// that ends in `.whl`. The text is never repeated in the error, for it may hold a secret.
+pub fn wheel_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "the address cannot be read")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the address holds a user name or password");
+    }
+    if url.query().is_some() {
+        return Err("the address holds a query, which is where tokens travel");
+    }
+    if url.fragment().is_some() {
+        return Err("the address holds a fragment");
+    }
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("expected an http or https address");
+    }
+    if !url.path().ends_with(".whl") {
+        return Err("expected the address of a wheel, a file whose name ends in `.whl`");
+    }
+    if url.as_str() != text {
+        return Err("the address is not in its usual form");
+    }
+    Ok(url)
+}
+
+/// Parses `https://…/name.whl`, optionally with `#sha256=<64 hex digits>`.
+///
+/// # Errors
+/// What is wrong, without the address, and what to do about it where that is known.
+pub fn wheel_address(text: &str) -> Result<(Url, Option<Digest>), (&'static str, Option<&'static str>)> {
+    let (address, fragment) = match text.split_once('#') {
+        Some((address, fragment)) => (address, Some(fragment)),
+        None => (text, None),
+    };
+    let parsed = Url::parse(address).map_err(|_| ("the address cannot be read", None))?;
+    let secret = !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some();
+    let url = wheel_url(parsed.as_str()).map_err(|what| (what, secret.then_some(LOGIN_HELP)))?;
+    let given = match fragment {
+        None => None,
+        Some(fragment) => {
+            let digest = fragment.strip_prefix("sha256=").and_then(|hex| Digest::from_hex(hex).ok());
+            Some(digest.ok_or(("expected `#sha256=` and 64 hex digits after the address", None))?)
+        }
+    };
+    Ok((url, given))
 }
 
 /// `[models]`, `[data]`, `[weights]`, and that no two things have one name.

@@ -19,8 +19,9 @@ use reqwest::blocking::Client;
 use reqwest::header::CONTENT_TYPE;
 use url::Url;
 
+use crate::digest::Digest;
 use crate::progress::{Progress, Task};
-use crate::store::{Sink, StoreError};
+use crate::store::{Sink, Store, StoreError};
 
 mod address;
 mod body;
@@ -267,7 +268,7 @@ impl Net {
 
     /// Ignores the proxies of the environment: what tests serve on the loopback is not for a proxy.
     #[cfg(test)]
-    fn without_proxies(mut self) -> Self {
+    pub(crate) fn without_proxies(mut self) -> Self {
         self.proxies = false;
         self
     }
@@ -334,6 +335,38 @@ impl Net {
                 Err(failure) => tries.again(failure)?,
             }
         }
+    }
+
+    /// Takes what lies at a URL whose digest nobody has said, and learns it. Nothing of a body that broke off
+    /// stays: pieces cannot be told to be of one file.
+    pub fn observe(&self, url: &Url, store: &Store, task: &Task) -> Result<(Digest, u64), NetError> {
+        if let Place::Disk(path) = self.place(url)? {
+            return Ok(store.add(&mut open(&path)?.0)?);
+        }
+        let mut tries = Tries::new(self.patience, self.progress.as_ref());
+        loop {
+            match self.observe_once(url, store, task) {
+                Ok(seen) => return Ok(seen),
+                Err(failure) => tries.again(failure)?,
+            }
+        }
+    }
+
+    fn observe_once(&self, url: &Url, store: &Store, task: &Task) -> Result<(Digest, u64), Failure> {
+        let answer = self.ask(url, &Question::default())?;
+        if answer.status != 200 {
+            return Err(answer.failure());
+        }
+        let shown = shown(&answer.url);
+        let body = Body::of(&answer, None)?;
+        let mut reader = Breaking { inner: body.reader(answer.response), error: None };
+        let taken = store.add(&mut reader);
+        if let Some(error) = reader.error {
+            return Err(Failure::passing(NetError::Broken { url: shown, source: body_error(error) }));
+        }
+        let (digest, size) = taken.map_err(NetError::from)?;
+        task.add(size);
+        Ok((digest, size))
     }
 
     /// Fills a sink from the place where it stands, resuming and retrying as the server allows.
@@ -413,4 +446,22 @@ fn open(path: &Path) -> Result<(File, u64), NetError> {
         return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
     }
     Ok((File::open(path).map_err(fail)?, meta.len()))
+}
+
+/// Keeps the error of a connection, so that it is not taken for one of the disk.
+struct Breaking {
+    inner: Box<dyn Read>,
+    error: Option<io::Error>,
+}
+
+impl Read for Breaking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.error = Some(error);
+            }
+            kind.into()
+        })
+    }
 }

@@ -368,7 +368,7 @@ impl Exclusions {
         let mut paths: Vec<PathBuf> = trees
             .into_iter()
             .flat_map(|wants| wants.values().filter_map(|want| want.path.as_ref()))
-            .chain(manifest.python.iter().flat_map(|python| &python.wheels))
+            .chain(manifest.python.iter().flat_map(|python| &python.wheels).filter(|wheel| !wheel.contains("://")))
             .map(|path| clean(Path::new(path)))
             .filter(|path| !path.as_os_str().is_empty())
             .collect();

@@ -27,7 +27,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hasher, HashingReader};
 use crate::par;
 use crate::pipe::{self, Chunks};
 use crate::progress::Task;
@@ -267,6 +267,23 @@ impl Store {
         self.put_scratch(scratch, &digest, size)?;
         self.remember_original(path, &before, &digest)?;
         Ok((digest, size))
+    }
+
+    /// Digest of a file of the user's, without taking it; one that did not change since is not read again.
+    pub fn original(&self, path: &Path, file: &File) -> Result<Digest, StoreError> {
+        let before = file.metadata().map_err(io_error("read", path))?;
+        if let Some(digest) = self.remembered_original(path, &before) {
+            return Ok(digest);
+        }
+        let mut reader = HashingReader::new(file.take(before.len() + 1));
+        io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", path))?;
+        let (digest, size) = reader.finish();
+        let after = file.metadata().map_err(io_error("read", path))?;
+        if stamp(&after) != stamp(&before) || size != before.len() {
+            return Err(StoreError::Moving { path: path.to_owned() });
+        }
+        self.remember_original(path, &before, &digest)?;
+        Ok(digest)
     }
 
     /// Takes many files of the user's. Small ones are written in batches with one flush of the file system

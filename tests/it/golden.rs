@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use pack::artifact::{Artifact, Basis, DebPin, Evidence, Name, Pin, Role, WheelPin};
+use pack::artifact::{Artifact, Basis, DebPin, Evidence, Name, Pin, Role, WheelPin, WheelPlace};
 use pack::cli::project::Project;
 use pack::digest::Digest;
 use pack::lockfile::{Lockfile, SystemPin};
@@ -118,7 +118,7 @@ fn frozen_lock(project: &Path, bench: &Bench) -> String {
     fs::copy(project.join("pack.toml"), bench.at("pack.toml")).unwrap();
     let whole = Project::load(&bench.at("")).unwrap();
     lock.meaning = whole.manifest.meaning();
-    lock.wants = whole.wants().unwrap();
+    lock.wants = whole.wants(&Store::open(bench.store(), &bench.dir().join("memory")).unwrap()).unwrap();
     lock.python = Some("3.11".into());
     lock.system = Some(SystemPin {
         distribution: "debian".into(),
@@ -139,7 +139,7 @@ fn frozen_lock(project: &Path, bench: &Bench) -> String {
             _ => Pin::Wheel(WheelPin {
                 package: package.clone(),
                 version: "1.0".into(),
-                path: "wheels/tool_demo-1.0-py3-none-any.whl".into(),
+                place: WheelPlace::Path("wheels/tool_demo-1.0-py3-none-any.whl".into()),
             }),
         };
         let basis = if role == Role::System { Basis::Published } else { Basis::Observed };

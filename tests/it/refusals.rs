@@ -14,6 +14,7 @@ mod disk;
 mod documents;
 mod network;
 mod trees;
+mod wheels;
 
 /// One line of the table.
 pub struct Row {
@@ -48,7 +49,7 @@ pub struct Refused {
 }
 
 /// All of it.
-const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS];
+const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, wheels::ROWS];
 
 /// What the table must cover, and how many rows of it there are at least.
 const MUST: &[(&str, usize)] = &[

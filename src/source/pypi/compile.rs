@@ -15,7 +15,7 @@ use pep440_rs::Version;
 
 use super::index::{Session, complaint, refused};
 use super::pylock::{Locked, parse_pylock};
-use super::simple::wheelless;
+use super::simple::{Upload, wheelless};
 use super::tags::{Origin, Target, normalise};
 use crate::artifact::Name;
 use crate::par::map_ordered;
@@ -27,6 +27,9 @@ const UV_GLIBC: [u32; 12] = [17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
 /// Rounds after which new names can hardly turn up any more.
 const MOST_ROUNDS: usize = 20;
 
+/// Pages of an index asked for at once: they wait for a network, not for a processor.
+const PAGES_AT_ONCE: usize = 16;
+
 /// Versions without a wheel.
 pub type StandIns = BTreeSet<(Name, Version)>;
 
@@ -36,6 +39,8 @@ pub struct Question<'a> {
     pub files: Vec<PathBuf>,
     /// Requirements, one a line.
     pub lines: Vec<String>,
+    /// Requirements that stand in place of all others of their names.
+    pub overrides: Vec<String>,
     /// Whether dependencies are followed.
     pub closure: Closure,
     /// What the image runs.
@@ -59,6 +64,8 @@ pub enum Closure {
     Named,
     /// Only what is named, each in one version, which therefore nothing can change.
     Exact,
+    /// All that is needed, each that is named in one version: what else is needed shows.
+    Given,
 }
 
 /// Whether what uv remembers of the index may serve.
@@ -86,8 +93,19 @@ pub fn known_glibc(minor: u32) -> Option<u32> {
 
 /// Asks uv, and refuses an answer that the lack of a wheel has decided.
 pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Vec<Locked>, SourceError> {
-    let first = ask(session, question, &StandIns::new(), cx)?;
-    if let (Closure::Exact, Ok(found)) = (question.closure, &first.found) {
+    // Pages of the index that will be looked at are asked for while uv thinks.
+    let ahead: Vec<Name> = match question.closure {
+        Closure::Whole => question.prefer.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    let first = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let page = |package: &Name| Ok::<_, SourceError>(drop(session.listings(package, cx)));
+            drop(map_ordered(&ahead, cx.jobs.max(PAGES_AT_ONCE), page));
+        });
+        ask(session, question, &StandIns::new(), cx)
+    })?;
+    if let (Closure::Exact | Closure::Given, Ok(found)) = (question.closure, &first.found) {
         return Ok(found.clone());
     }
     let chosen = first.found.as_deref().map(versions).unwrap_or_default();
@@ -98,7 +116,7 @@ pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Ve
     // Each answer may bring new names, which may lack wheels of their own; the last one counts.
     for _ in 0..MOST_ROUNDS {
         let fresh: Vec<Name> = seen.difference(&looked).cloned().collect();
-        let lacking = map_ordered(&fresh, cx.jobs, |package| without_wheel(session, question, package, cx))?;
+        let lacking = map_ordered(&fresh, cx.jobs.max(PAGES_AT_ONCE), |package| without_wheel(session, question, package, cx))?;
         looked.extend(fresh);
         let before = stand_ins.len();
         stand_ins.extend(lacking.into_iter().flatten());
@@ -126,7 +144,32 @@ pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Ve
         }
         Some(Err(_)) => {}
     }
-    first.found.map_err(|why| SourceError::new("uv finds no set of Python packages that fits").because(why))
+    first.found.map_err(|why| {
+        let failed = SourceError::new("uv finds no set of Python packages that fits").because(why);
+        match undated(session, question, &looked, cx) {
+            Some(help) => failed.help(help),
+            None => failed,
+        }
+    })
+}
+
+/// Projects whose index says of no file when it came, where a last day is set: then none of them counts.
+fn undated(session: &Session, question: &Question, looked: &BTreeSet<Name>, cx: &Context) -> Option<String> {
+    question.exclude_newer?;
+    let silent = |package: &&Name| {
+        let listings = session.listings(package, cx).ok()?;
+        let mut files = listings.iter().flat_map(|listing| &listing.files).peekable();
+        files.peek()?;
+        files.all(|file| file.upload == Upload::Unsaid).then_some(())
+    };
+    let names: Vec<String> = looked.iter().filter(|package| silent(package).is_some()).map(|name| format!("`{name}`")).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the index does not say when files of {} came, so `exclude-newer` leaves out all of them: take another index, or \
+             leave `exclude-newer` out",
+            names.join(", ")
+        )
+    })
 }
 
 /// Asks uv once, without a second look: for exact versions.
@@ -215,11 +258,11 @@ fn lack_of_wheels(changed: &[Change], question: &Question) -> SourceError {
             None => ("no version that fits has a wheel".to_owned(), "ask for another version, or do without it".to_owned()),
         };
         text.push_str(&format!(
-            "\n  {package} {version}: source distribution only; {other}\n    either build its wheel and name it: [python] wheels = [\"wheels/{underscored}-{version}-….whl\"]\n    or {way}"
+            "\n  {package} {version}: source distribution only; {other}\n    either build its wheel (`pip wheel --no-deps {package}=={version}`) and name it: [python] wheels = [\"wheels/{underscored}-{version}-….whl\"]\n    or {way}"
         ));
     }
     SourceError::new(text)
-        .help("`pack` never builds a package and never changes a version in silence: choose one of the two ways for each")
+        .help("`pack` never builds a package and never changes a version in silence: choose one of the two ways for each (`pack wheel NAME` will build a wheel in the box)")
 }
 
 fn ask(session: &Session, question: &Question, stand_ins: &StandIns, cx: &Context) -> Result<Answer, SourceError> {
@@ -251,8 +294,12 @@ fn ask(session: &Session, question: &Question, stand_ins: &StandIns, cx: &Contex
     } else {
         format!("--python-platform=x86_64-manylinux_2_{glibc}").into()
     });
-    if question.closure != Closure::Whole {
+    if matches!(question.closure, Closure::Named | Closure::Exact) {
         arguments.push("--no-deps".into());
+    }
+    if !question.overrides.is_empty() {
+        work.write("overrides.txt", question.overrides.join("\n").as_bytes())?;
+        arguments.push("--override=overrides.txt".into());
     }
     if let Some(last) = question.exclude_newer {
         arguments.push(format!("--exclude-newer={last}").into());

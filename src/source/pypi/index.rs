@@ -13,7 +13,8 @@ use url::Url;
 use super::simple::{Listed, Upload, listed, parse_simple};
 use super::tags::normalise;
 use crate::artifact::Name;
-use crate::net::NetError;
+use crate::digest::Digest;
+use crate::net::{NetError, shown};
 use crate::source::{Context, SourceError};
 use crate::tool::{self, Extra, Said, ToolError, Uv, WorkFolder, redacted};
 
@@ -21,6 +22,8 @@ use crate::tool::{self, Extra, Said, ToolError, Uv, WorkFolder, redacted};
 const PAGE_CAP: u64 = 256 << 20;
 /// JSON where the index has it, HTML where not.
 const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
+/// Names of `[mirrors]` that are archives of a distribution and no Python indexes.
+const ARCHIVES: [&str; 2] = ["debian", "ubuntu"];
 /// Variables by which a user tells uv of an index.
 const INDEX_VARIABLES: [&str; 6] =
     ["UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX"];
@@ -99,14 +102,28 @@ impl Session {
         };
         let mut extra = Extra::new();
         let mut flags = Vec::new();
-        let pip = tool::pip_settings(work.path()).map(|text| parse_pip(&text)).unwrap_or_default();
+        let in_environment = INDEX_VARIABLES.iter().any(|name| tool::variable(name).is_some());
+        // Three programs that know nothing of each other, each slow to start.
+        let (pip, plain, bare) = std::thread::scope(|scope| {
+            let plain = scope.spawn(|| if in_environment { Ok(String::new()) } else { ask(&[], &Extra::new()) });
+            let bare =
+                scope.spawn(|| if in_environment { Ok(String::new()) } else { ask(&["--no-config".into()], &Extra::new()) });
+            let pip = tool::pip_settings(work.path());
+            (pip, joined(plain), joined(bare))
+        });
+        if let Some(python) = pip.as_ref().and_then(|(python, _)| python.clone())
+            && tool::variable("UV_PYTHON").is_none()
+        {
+            // Found once, so that uv does not look for it each time.
+            extra.push(("UV_PYTHON".into(), python.into()));
+        }
+        let pip = pip.map(|(_, text)| parse_pip(&text)).unwrap_or_default();
         if let Some(cert) = &pip.cert
             && tool::variable("SSL_CERT_FILE").is_none()
         {
             extra.push(("SSL_CERT_FILE".into(), cert.into()));
         }
-        let in_environment = INDEX_VARIABLES.iter().any(|name| tool::variable(name).is_some());
-        if !in_environment && ask(&[], &extra)? == ask(&["--no-config".into()], &extra)? {
+        if !in_environment && plain? == bare? {
             extra.extend(pip.for_uv());
             if pip.no_index {
                 flags.push("--no-index".into());
@@ -157,6 +174,36 @@ impl Session {
             extra.push(("UV_FIND_LINKS".into(), value));
         }
         self.uv.run(&arguments, work.path(), &extra)
+    }
+
+    /// Whether somebody has said where the index of this name lies.
+    pub fn knows(&self, name: &Name) -> bool {
+        self.indexes.iter().any(|index| index.name.as_ref() == Some(name))
+    }
+
+    /// Two indexes that hold one file name with different bytes, by their names: then which one is asked first
+    /// would decide what is installed.
+    pub fn conflict(&self, package: &Name, file: &str, cx: &Context) -> Result<Option<String>, SourceError> {
+        if self.indexes.len() < 2 {
+            return Ok(None);
+        }
+        let mut seen: Vec<(String, Digest)> = Vec::new();
+        for index in &self.indexes {
+            // An index that does not have it, or does not say so to us, offers nothing.
+            let Ok(page) = self.project_page(index, package, cx) else { continue };
+            let Ok(files) = parse_simple(package, &page) else { continue };
+            let digest = files.iter().find(|listed| listed.file == file).and_then(|listed| listed.digest);
+            let shown = match &index.name {
+                Some(name) => format!("the index `{name}`"),
+                None => format!("the index at {}", shown(&index.url)),
+            };
+            seen.extend(digest.map(|digest| (shown, digest)));
+        }
+        let Some((first, digest)) = seen.first() else { return Ok(None) };
+        let other = seen.iter().find(|(_, other)| other != digest);
+        Ok(other.map(|(place, other)| {
+            format!("{package}: {first} and {place} both hold `{file}`, with different bytes: {digest} and {other}")
+        }))
     }
 
     /// Whether any index of this session has a name, so that a lock must say which one served.
@@ -242,6 +289,11 @@ impl Session {
     }
 }
 
+/// What a thread of ours came to; its panic is ours.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// An error out of what uv said, without its log and without secrets.
 pub fn refused(message: &str, said: &Said) -> SourceError {
     SourceError::new(message).because(complaint(&said.err))
@@ -257,10 +309,25 @@ pub fn complaint(text: &str) -> String {
 }
 
 fn named_indexes(cx: &Context) -> Result<Vec<(Name, Url)>, SourceError> {
-    let Some(python) = &cx.manifest.python else { return Ok(Vec::new()) };
+    let mut told = BTreeMap::new();
+    if let Some(python) = &cx.manifest.python {
+        told.extend(python.indexes.iter().map(|(name, text)| (name.clone(), ("[python.indexes]", text.clone()))));
+    }
+    // What the user says of a name comes before what the project says.
+    for (name, text) in &cx.manifest.mirrors {
+        let Ok(name) = Name::new(name) else { continue };
+        if !ARCHIVES.iter().any(|archive| name.as_str().starts_with(archive)) {
+            told.insert(name, ("[mirrors]", text.clone()));
+        }
+    }
+    for (name, (table, text)) in &mut told {
+        if let Some(address) = tool::variable(&mirror_variable(name)) {
+            (*table, *text) = ("the environment's", address);
+        }
+    }
     let mut named = Vec::new();
-    for (name, text) in &python.indexes {
-        let wrong = |what: &str| SourceError::new(format!("[python.indexes] `{name}` {what}"));
+    for (name, (table, text)) in &told {
+        let wrong = |what: &str| SourceError::new(format!("{table} `{name}` {what}"));
         let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
         if !matches!(url.scheme(), "http" | "https" | "file") {
             return Err(wrong("expected http, https or file"));
@@ -275,8 +342,27 @@ fn named_indexes(cx: &Context) -> Result<Vec<(Name, Url)>, SourceError> {
     Ok(named)
 }
 
+/// An address with the login that the user gave for an index of the same host and port by variables.
+pub fn with_named_login(mut url: Url, cx: &Context) -> Url {
+    let same = |index: &Url| index.origin() == url.origin();
+    let named = named_indexes(cx).unwrap_or_default();
+    if let Some(login) =
+        named.iter().filter(|(_, index)| same(index)).map(|(name, index)| with_login(index.clone(), Some(name))).find(has_login)
+    {
+        // These fail for addresses without a host, which have no origin to share.
+        let _ = url.set_username(login.username());
+        let _ = url.set_password(login.password());
+    }
+    url
+}
+
 fn has_login(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
+}
+
+/// The variable in which a user says where an index lies.
+fn mirror_variable(name: &Name) -> String {
+    format!("PACK_MIRROR_{}", name.as_str().to_ascii_uppercase().replace(['-', '.'], "_"))
 }
 
 /// The variables that uv reads for an index with a name.

@@ -6,18 +6,25 @@
 #![allow(clippy::disallowed_methods, reason = "effects: reads the author's requirements")]
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::pylock::{Locked, is_pylock, parse_pylock};
+use super::pylock::{Locked, environment, is_pylock, parse_pylock};
 use super::requirements::{Hashed, Line, hashed, parse_requirements};
 use super::tags::Target;
+use super::uvlock::parse_uv_lock;
+use crate::artifact::WheelPlace;
 use crate::digest::Digest;
 use crate::manifest::Python;
 use crate::path::ImagePath;
 use crate::source::SourceError;
-use crate::source::wheel::LocalWheel;
+use crate::source::path::open_regular;
+use crate::source::wheel::{LocalWheel, NamedWheel};
+
+/// Bytes of a requirements or lock file at most.
+const MAX_TEXT: u64 = 64 << 20;
 
 /// What `[python] requirements` names.
 pub(super) enum Input {
@@ -38,7 +45,7 @@ pub(super) fn files(python: &Python, project: &Path) -> Result<Vec<(String, Dige
         let place = beside(path)?;
         let text = read_input(&place, project)?;
         read.insert(place.to_string(), Digest::of(text.as_bytes()));
-        if !is_pylock(place.file_name()) && !place.file_name().ends_with(".toml") {
+        if !is_pylock(place.file_name()) && !place.file_name().ends_with(".toml") && !place.file_name().ends_with(".lock") {
             gather(&place, project, &mut read, &mut Vec::new(), &mut Vec::new())?;
         }
     }
@@ -75,28 +82,41 @@ fn beside(path: &str) -> Result<ImagePath, SourceError> {
 }
 
 fn read_input(place: &ImagePath, project: &Path) -> Result<String, SourceError> {
-    std::fs::read_to_string(place.under(project))
-        .map_err(|error| SourceError::new(format!("cannot read `{place}`")).because(error))
+    let failed = |error: std::io::Error| SourceError::new(format!("cannot read `{place}`")).because(error);
+    let mut text = String::new();
+    // A pipe would wait for ever for its other end.
+    let file = open_regular(&place.under(project)).map_err(failed)?;
+    file.take(MAX_TEXT + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_TEXT {
+        return Err(SourceError::new(format!("`{place}`: expected at most {MAX_TEXT} bytes, found more")));
+    }
+    Ok(text)
 }
 
-pub(super) fn read(python: &Python, target: &Target, project: &Path) -> Result<Input, SourceError> {
-    let Some(path) = &python.requirements else { return Ok(Input::Nothing) };
+/// Reads what `[python] requirements` names, and the wheels to which it refers by their addresses.
+pub(super) fn read(python: &Python, target: &Target, project: &Path) -> Result<(Input, Vec<NamedWheel>), SourceError> {
+    let Some(path) = &python.requirements else { return Ok((Input::Nothing, Vec::new())) };
     let place = beside(path)?;
     let file = place.file_name();
     if is_pylock(file) {
         let text = read_input(&place, project)?;
         let locked = parse_pylock(place.as_str(), &text, target)
             .map_err(|error| SourceError::new("cannot take the Python packages from a lock file").because(error))?;
-        return Ok(Input::Pylock(locked));
+        return Ok((Input::Pylock(locked), Vec::new()));
+    }
+    if file == "uv.lock" {
+        let text = read_input(&place, project)?;
+        let locked = parse_uv_lock(&place, &text, target)
+            .map_err(|error| SourceError::new("cannot take the Python packages from a lock file").because(error))?;
+        return Ok((Input::Pylock(locked.packages), locked.wheels));
     }
     if file == "pyproject.toml" {
         read_input(&place, project)?;
-        return Ok(Input::Loose(place.under(project)));
+        return Ok((Input::Loose(place.under(project)), Vec::new()));
     }
     if file.ends_with(".toml") || file.ends_with(".lock") {
-        return Err(SourceError::new(format!("[python] requirements: `{place}` is not a file that can be read here")).help(
-            "expected a requirements file, a pylock.toml (`uv export --format pylock.toml` makes one) or a pyproject.toml",
-        ));
+        return Err(SourceError::new(format!("[python] requirements: `{place}` is not a file that can be read here"))
+            .help("expected a requirements file, a pylock.toml, a uv.lock or a pyproject.toml"));
     }
     let mut lines = Vec::new();
     let mut wrong = Vec::new();
@@ -106,8 +126,11 @@ pub(super) fn read(python: &Python, target: &Target, project: &Path) -> Result<I
             .help("name extra indexes under [python.indexes], and wheel files under [python] wheels"));
     }
     match hashed(&lines) {
-        Ok(Hashed::None) => Ok(Input::Loose(place.under(project))),
-        Ok(Hashed::All) => Ok(Input::Hashed(place.under(project), lines)),
+        Ok(Hashed::None) => Ok((Input::Loose(place.under(project)), direct(&lines, target))),
+        Ok(Hashed::All) => {
+            let wheels = direct(&lines, target);
+            Ok((Input::Hashed(place.under(project), lines), wheels))
+        }
         Err(bare) => {
             let bare: Vec<String> = bare.iter().map(ToString::to_string).collect();
             Err(SourceError::new(format!(
@@ -142,22 +165,47 @@ fn gather(
         if !read.contains_key(inner.as_str()) {
             let mut unused = Vec::new();
             gather(&inner, project, read, if constraint { &mut unused } else { lines }, wrong)?;
+            for line in unused.iter().filter(|line| line.direct.is_some()) {
+                wrong.push(format!("{inner}:{}: a constraint names versions, not an address", line.line));
+            }
         }
     }
     Ok(())
 }
 
-pub(super) fn inline(python: &Python) -> Result<Vec<String>, SourceError> {
+/// The wheels to which requirements refer by their addresses, as far as their markers hold for the target.
+fn direct(lines: &[Line], target: &Target) -> Vec<NamedWheel> {
+    let environment = environment(target);
+    let wheel = |line: &Line| {
+        let direct = line.direct.as_ref().filter(|direct| direct.marker.evaluate(&environment, &[]))?;
+        Some(NamedWheel {
+            place: WheelPlace::Url(direct.url.clone()),
+            given: line.hashes.clone(),
+            package: Some(line.package.clone()),
+            extras: direct.extras.clone(),
+        })
+    };
+    lines.iter().filter_map(wheel).collect()
+}
+
+/// The requirements of `[python] packages`, and the wheels to which they refer by their addresses.
+pub(super) fn inline(python: &Python, target: &Target) -> Result<(Vec<String>, Vec<NamedWheel>), SourceError> {
     let mut wrong = Vec::new();
+    let (mut plain, mut wheels) = (Vec::new(), Vec::new());
     for text in &python.packages {
         let parsed = parse_requirements(text);
+        if parsed.lines.iter().any(|line| line.direct.is_some()) {
+            wheels.extend(direct(&parsed.lines, target));
+        } else {
+            plain.push(text.clone());
+        }
         wrong.extend(parsed.problems.into_iter().map(|(_, what)| what));
         if text.contains('\n') || !parsed.includes.is_empty() {
             wrong.push("expected one requirement in each string".into());
         }
     }
     if wrong.is_empty() {
-        return Ok(python.packages.clone());
+        return Ok((plain, wheels));
     }
     Err(SourceError::new(format!("[python] packages cannot be locked as they are:\n  {}", wrong.join("\n  ")))
         .help("name extra indexes under [python.indexes], and wheel files under [python] wheels"))
@@ -168,7 +216,8 @@ pub(super) fn local_line(wheel: &LocalWheel) -> Result<String, SourceError> {
     let path = std::path::absolute(&wheel.path).unwrap_or_else(|_| wheel.path.clone());
     let url =
         Url::from_file_path(&path).map_err(|()| SourceError::new(format!("`{}` cannot be handed to uv", path.display())))?;
-    Ok(format!("{} @ {url}", wheel.artifact.name))
+    let extras = if wheel.extras.is_empty() { String::new() } else { format!("[{}]", wheel.extras.join(",")) };
+    Ok(format!("{}{extras} @ {url}", wheel.artifact.name))
 }
 
 pub(super) fn exact_lines(locked: &[Locked]) -> Result<Vec<String>, SourceError> {

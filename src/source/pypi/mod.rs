@@ -25,6 +25,7 @@ pub mod simple;
 pub mod tags;
 #[cfg(test)]
 mod tests;
+pub mod uvlock;
 
 use self::compile::{Closure, Memory, Question, choose, known_glibc, locate};
 use self::index::{Session, project_name};
@@ -33,12 +34,13 @@ use self::pick::pick_all;
 use self::pylock::Locked;
 use self::requirements::parse_requirements;
 use self::tags::{Target, glibc_minor};
-use super::wheel;
+use super::wheel::{self, NamedWheel};
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Archive, Artifact, Name, Pin, PypiPin, Role};
 use crate::digest::Digest;
 use crate::manifest::{Python, TreeWant};
 use crate::par::map_ordered;
+use crate::tool::WorkFolder;
 
 /// The C library that wheels are chosen for where there is no `[system]`: what every distribution of the
 /// last years has, and what most wheels are built for.
@@ -91,23 +93,34 @@ impl Pypi {
     fn python(&self, python: &Python, system: &[Artifact], previous: &Previous, cx: &Context) -> Result<Resolved, SourceError> {
         let mut resolved = Resolved::default();
         let target = target(python, system, &mut resolved.warnings)?;
-        let local = wheel::take(&python.wheels, &target, cx)?;
-        let input = input::read(python, &target, cx.project)?;
+        let (input, referred) = input::read(python, &target, cx.project)?;
+        let (mut lines, more) = inline(python, &target)?;
+        let mut named = python
+            .wheels
+            .iter()
+            .map(|text| NamedWheel::parse(text))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|what| SourceError::new(format!("[python] wheels cannot be taken as they are:\n  {what}")))?;
+        let referred = referred.into_iter().chain(more);
         let exclude_newer = python.exclude_newer.as_deref().map(last_moment).transpose()?;
         let exact = matches!(input, Input::Pylock(_) | Input::Hashed(..));
-        let mut lines = inline(python)?;
-        if exact && !lines.is_empty() {
+        if exact && !python.packages.is_empty() {
             return Err(SourceError::new("[python] packages cannot be added to requirements that carry hashes")
                 .help("add them to the requirements file, with their hashes, or take the hashes out"));
         }
+        named.extend(referred);
+        let work = WorkFolder::new(cx.store)?;
+        let local = wheel::take(&named, &target, previous, &work, cx)?;
         if lines.is_empty() && local.is_empty() && matches!(input, Input::Nothing) {
             return Ok(resolved);
         }
         let session = self.session(cx)?;
         lines.extend(local.iter().map(local_line).collect::<Result<Vec<_>, _>>()?);
+        let overrides = local.iter().filter(|wheel| wheel.direct).map(local_line).collect::<Result<Vec<_>, _>>()?;
         let mut question = Question {
             files: Vec::new(),
             lines,
+            overrides,
             closure: Closure::Whole,
             target,
             exclude_newer: exclude_newer.as_deref(),
@@ -126,15 +139,16 @@ impl Pypi {
                     by_name.entry(line.package).or_default().extend(line.hashes);
                 }
                 given = Some(by_name);
+                question.closure = Closure::Given;
             }
             Input::Pylock(locked) => {
                 question.lines.extend(exact_lines(&locked)?);
                 let hashes = |locked: Locked| (locked.package, locked.wheels.into_iter().map(|wheel| wheel.digest).collect());
                 given = Some(locked.into_iter().map(hashes).collect());
+                question.closure = Closure::Exact;
             }
         }
         if given.is_some() {
-            question.closure = Closure::Exact;
             question.prefer.clear();
         }
         let found = choose(&session, &question, cx)?;
@@ -162,6 +176,7 @@ impl Pypi {
         let question = Question {
             files: Vec::new(),
             lines: vec![text.to_owned()],
+            overrides: Vec::new(),
             closure: Closure::Named,
             target: file_target(cx)?,
             exclude_newer: exclude_newer.as_deref(),
@@ -216,6 +231,11 @@ impl Pypi {
     fn place_of(&self, pin: &PypiPin, digest: Digest, cx: &Context) -> Result<Url, SourceError> {
         let key = (pin.file.clone(), digest);
         let session = self.session(cx)?;
+        if let Some(name) = &pin.index
+            && !session.knows(name)
+        {
+            return Err(unmapped(name, &pin.file));
+        }
         let known = || self.located.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if known().is_none() {
             // Held while uv is asked: the other threads wait for the same answer.
@@ -257,6 +277,7 @@ impl Pypi {
             let question = Question {
                 files: Vec::new(),
                 lines: round.iter().map(|(package, version)| format!("{package}=={version}")).collect(),
+                overrides: Vec::new(),
                 closure: Closure::Exact,
                 target,
                 exclude_newer: None,
@@ -313,6 +334,14 @@ impl Provider for Pypi {
             _ => self.bring_wheel(pin, Archive { digest: artifact.digest, size: artifact.size }, &pin.file, cx),
         }
     }
+}
+
+/// An index is a name in the lock; whoever fetches says where it lies.
+fn unmapped(name: &Name, file: &str) -> SourceError {
+    let variable = name.as_str().to_ascii_uppercase().replace('-', "_");
+    SourceError::new(format!("{file} comes from the index `{name}`, and nothing here says where that lies")).help(format!(
+        "write `{name} = \"https://…\"` under [python.indexes] or [mirrors] in pack.toml, or set PACK_MIRROR_{variable}"
+    ))
 }
 
 /// What the image runs, by `[python] version` and the C library among the system's packages.

@@ -100,6 +100,9 @@ fn complete(
     if name.package != *package {
         return Ok(Err(format!("{package}: the index offers `{}`, a wheel of another project", wheel.file)));
     }
+    if let Some(what) = session.conflict(package, &wheel.file, cx)? {
+        return Ok(Err(what));
+    }
     let url = wheel.url.as_deref().and_then(|url| Url::parse(url).ok());
     let mut size = wheel.size;
     let mut index = None;

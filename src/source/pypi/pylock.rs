@@ -8,11 +8,10 @@ use std::str::FromStr;
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
 use serde::Deserialize;
 
-use super::simple::percent_decoded;
 use super::tags::{Target, normalise};
 use crate::artifact::Name;
 use crate::digest::Digest;
-use crate::text::parse_toml;
+use crate::text::{parse_toml, percent_decoded};
 
 /// The only lock-version there is.
 const KNOWN: &str = "1.0";

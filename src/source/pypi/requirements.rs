@@ -4,11 +4,12 @@
 //! cannot stand in a file that a lock follows from: addresses. Must never print an address, which may hold
 //! a secret.
 
-use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
+use pep508_rs::{MarkerTree, Requirement, VerbatimUrl, VersionOrUrl};
 use std::str::FromStr;
 
 use crate::artifact::Name;
 use crate::digest::Digest;
+use crate::manifest::wheel_address;
 
 use super::tags::normalise;
 
@@ -23,6 +24,19 @@ pub struct Line {
     pub exact: bool,
     /// SHA-256 hashes it allows.
     pub hashes: Vec<Digest>,
+    /// A wheel at an address, in place of a version.
+    pub direct: Option<Direct>,
+}
+
+/// A direct reference to a wheel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Direct {
+    /// Its address, without fragment.
+    pub url: String,
+    /// Extras asked of it.
+    pub extras: Vec<String>,
+    /// Where it counts.
+    pub marker: MarkerTree,
 }
 
 /// A requirements file.
@@ -111,12 +125,14 @@ fn requirement(found: &mut Requirements, line: usize, text: &str) {
     }
     // A bare name or a version is all that may stand here; addresses and paths are found by not being that.
     let Ok(parsed) = Requirement::<VerbatimUrl>::from_str(body) else {
-        let what = if body.contains("://") || body.contains('/') || body.ends_with(".whl") {
-            "a requirement by address or path cannot be locked by name"
+        let what = if body.contains("git+") {
+            git_reference(body, None)
+        } else if body.contains("://") || body.contains('/') || body.ends_with(".whl") {
+            "a requirement by address or path cannot be locked by name".into()
         } else {
-            "this is not a requirement"
+            "this is not a requirement".into()
         };
-        found.problems.push((line, what.into()));
+        found.problems.push((line, what));
         return;
     };
     let exact = match &parsed.version_or_url {
@@ -126,17 +142,72 @@ fn requirement(found: &mut Requirements, line: usize, text: &str) {
                     .iter()
                     .all(|want| matches!(want.operator(), pep440_rs::Operator::Equal | pep440_rs::Operator::ExactEqual))
         }
-        Some(VersionOrUrl::Url(_)) => {
-            found.problems.push((line, "a requirement by address or path cannot be locked by name".into()));
-            return;
-        }
+        Some(VersionOrUrl::Url(_)) => true,
         None => false,
     };
     let Some(package) = normalise(parsed.name.as_ref()) else {
         found.problems.push((line, "this is not a project's name".into()));
         return;
     };
-    found.lines.push(Line { line, package, exact, hashes });
+    let mut direct = None;
+    if let Some(VersionOrUrl::Url(url)) = &parsed.version_or_url {
+        match reference(&package, url.given().unwrap_or(url.raw().as_str())) {
+            Ok((url, given)) => {
+                hashes.extend(given);
+                direct = Some(Direct {
+                    url,
+                    extras: parsed.extras.iter().map(ToString::to_string).collect(),
+                    marker: parsed.marker.clone(),
+                });
+            }
+            Err(what) => {
+                found.problems.push((line, what));
+                return;
+            }
+        }
+    }
+    found.lines.push(Line { line, package, exact, hashes, direct });
+}
+
+/// The address of a wheel, or why what is referred to cannot be locked.
+fn reference(package: &Name, text: &str) -> Result<(String, Option<Digest>), String> {
+    if text.starts_with("git+") {
+        return Err(git_reference(text, Some(package)));
+    }
+    let path = text.split(['#', '?']).next().unwrap_or(text);
+    if !(text.starts_with("https://") || text.starts_with("http://")) {
+        return Err(format!("{package}: a requirement by address or path cannot be locked by name"));
+    }
+    if [".tar.gz", ".zip", ".tgz", ".tar.bz2"].iter().any(|end| path.ends_with(end)) {
+        return Err(format!(
+            "{package}: its address leads to a source distribution, and `pack` never builds one when it locks: build its \
+             wheel with `pip wheel` and name it under [python] wheels (`pack wheel {package}` will build it in the box)"
+        ));
+    }
+    let (url, given) = wheel_address(text).map_err(|(what, help)| {
+        let help = help.map(|help| format!("; {help}")).unwrap_or_default();
+        format!("{package}: a requirement by address or path: {what}{help}")
+    })?;
+    Ok((url.into(), given))
+}
+
+/// Why a git reference is not taken; the address, which may hold a token, is not repeated.
+fn git_reference(text: &str, package: Option<&Name>) -> String {
+    let name = package.map_or("a requirement".to_owned(), Name::to_string);
+    let reference = text.split('#').next().unwrap_or(text).trim();
+    let after = reference.rsplit_once('/').map_or("", |(_, last)| last);
+    let commit = after.rsplit_once('@').map_or("", |(_, commit)| commit);
+    if commit.len() != 40 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return format!(
+            "{name}: a git reference without a commit floats: expected `@` and 40 hex digits at its end, and even then its \
+             wheel must be built"
+        );
+    }
+    let wheel = package.map_or("NAME", Name::as_str);
+    format!(
+        "{name}: a git repository holds sources, and `pack` never builds when it locks: build its wheel with `pip wheel \
+         --no-deps` and this reference, and name it under [python] wheels (`pack wheel {wheel}` will build it in the box)"
+    )
 }
 
 /// How far a set of requirements is hashed.
@@ -202,7 +273,15 @@ mod tests {
             ("-i https://user:hunter2@example.org", "`-i` says where"),
             ("-ihttps://user:hunter2@example.org", "`-i` says where"),
             ("a @ https://user:hunter2@example.org/a-1-py3-none-any.whl", "by address or path"),
-            ("git+https://user:hunter2@example.org/a.git", "by address or path"),
+            ("git+https://user:hunter2@example.org/a.git", "a git reference without a commit floats"),
+            ("a @ git+https://user:hunter2@example.org/a.git@main", "a: a git reference without a commit floats"),
+            (
+                "a @ git+https://user:hunter2@example.org/a.git@0123456789012345678901234567890123456789#egg=a",
+                "`pack wheel a` will build it in the box",
+            ),
+            ("a @ https://example.org/hunter2/a-1.tar.gz", "a source distribution"),
+            ("a @ https://example.org/a-1-py3-none-any.whl?token=hunter2", "holds a query"),
+            ("a @ https://example.org/a-1-py3-none-any.whl#sha256=00", "expected `#sha256=`"),
             ("./hunter2/a-1-py3-none-any.whl", "by address or path"),
             ("-e .", "editable"),
             ("a b hunter2", "this is not a requirement"),
@@ -216,6 +295,15 @@ mod tests {
             assert!(found.problems[0].1.contains(expected), "{:?}", found.problems);
             assert!(!format!("{:?}", found.problems).contains("hunter2"), "{text}");
         }
+        let text = format!("A[x] @ https://example.org/a-1-py3-none-any.whl#sha256={HEX} ; python_version > '3'");
+        let found = parse_requirements(&text);
+        assert_eq!(found.problems, []);
+        let direct = found.lines[0].direct.as_ref().unwrap();
+        assert_eq!(
+            (direct.url.as_str(), &direct.extras[..]),
+            ("https://example.org/a-1-py3-none-any.whl", &["x".to_owned()][..])
+        );
+        assert_eq!(hashed(&found.lines), Ok(Hashed::All));
         assert!(parse_requirements("a[x,y]>=1,<2; sys_platform == 'linux'").problems.is_empty());
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::tags::{Origin, Target, WheelName, normalise};
 use crate::artifact::Name;
 use crate::digest::Digest;
+use crate::text::percent_decoded;
 
 /// A file of a project in an index.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -182,19 +183,6 @@ fn attributes(mut text: &str) -> (BTreeMap<String, String>, &str) {
 fn unescaped(text: &str) -> String {
     let text = text.replace("&gt;", ">").replace("&lt;", "<").replace("&quot;", "\"");
     text.replace("&#39;", "'").replace("&#x27;", "'").replace("&amp;", "&")
-}
-
-/// `%2B` to `+`; what is not a valid escape stays.
-pub fn percent_decoded(text: &str) -> String {
-    let raw = text.as_bytes();
-    let mut out = Vec::with_capacity(raw.len());
-    let mut at = 0;
-    while at < raw.len() {
-        let byte = (raw[at] == b'%').then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok())).flatten();
-        out.push(byte.unwrap_or(raw[at]));
-        at += if byte.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Versions of a project that have a source distribution and no wheel that the target admits, among those

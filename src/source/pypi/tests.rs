@@ -37,7 +37,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let bench = Self { folder: tempfile::tempdir().unwrap(), net: Net::new(false), progress: Progress::silent() };
+        let bench = Self { folder: tempfile::tempdir().unwrap(), net: Net::new(false).without_proxies(), progress: Progress::silent() };
         for folder in ["project", "simple"] {
             fs::create_dir(bench.path(folder)).unwrap();
         }
@@ -444,4 +444,126 @@ fn the_c_library_of_the_system_decides() {
     let mut warnings = Vec::new();
     assert_eq!(target(manifest.python.as_ref().unwrap(), &[], &mut warnings).unwrap().glibc, GLIBC_WITHOUT_SYSTEM);
     assert_eq!(warnings.len(), 1);
+}
+
+#[path = "../../../tests/support/server.rs"]
+mod server;
+
+use self::server::{Answer, Server};
+use crate::artifact::WheelPlace;
+
+const SOLO: &str = "solo-1.0-py3-none-any.whl";
+
+fn served(bytes: &[u8]) -> (Server, String) {
+    let server = Server::start();
+    server.on(&format!("/{SOLO}"), Answer::ok(bytes));
+    let url = server.url(&format!("/{SOLO}"));
+    (server, url)
+}
+
+#[test]
+fn a_wheel_at_an_address_is_pinned_by_it() {
+    let bench = Bench::new();
+    bench.wheel("dep-1.0-py3-none-any.whl", &[]);
+    let bytes = wheel_bytes(SOLO, &["dep"], &[]);
+    let (_server, url) = served(&bytes);
+    let digest = Digest::of(&bytes);
+    bench.put("direct.txt", &format!("solo @ {url}#sha256={}\n", digest.hex()));
+    bench.put("other.txt", &format!("solo @ {url} ; sys_platform == 'win32'\ndep\n"));
+    for (rest, basis) in [
+        (format!("wheels = [\"{url}\"]"), Basis::Observed),
+        (format!("wheels = [\"{url}#sha256={}\"]", digest.hex()), Basis::Given),
+        ("requirements = \"direct.txt\"".to_owned(), Basis::Given),
+        (format!("packages = [\"solo @ {url}\"]"), Basis::Observed),
+    ] {
+        let found = bench.resolve(&rest).unwrap();
+        let names: Vec<&str> = found.iter().map(|artifact| artifact.name.as_str()).collect();
+        assert_eq!(names, ["dep", "solo"], "{rest}");
+        let Pin::Wheel(pin) = &found[1].pin else { panic!("{:?}", found[1].pin) };
+        assert_eq!((&pin.place, found[1].digest, found[1].basis), (&WheelPlace::Url(url.clone()), digest, basis), "{rest}");
+    }
+    let found = bench.resolve("requirements = \"other.txt\"").unwrap();
+    assert_eq!(found.iter().map(|artifact| artifact.name.as_str()).collect::<Vec<_>>(), ["dep"]);
+}
+
+#[test]
+fn a_wheel_at_an_address_that_lies_is_refused() {
+    let bench = Bench::new();
+    let (_server, url) = served(&wheel_bytes(SOLO, &["marker"], &[]));
+    let error = bench.resolve(&format!("wheels = [\"{url}#sha256={}\"]", "0".repeat(64))).unwrap_err();
+    assert!(error.contains(&format!("sha256:{}", "0".repeat(64))), "{error}");
+    let (_server, url) = served(&wheel_bytes("solo-2.0-py3-none-any.whl", &[], &[]));
+    let error = bench.resolve(&format!("wheels = [\"{url}\"]")).unwrap_err();
+    assert!(error.contains("expected METADATA of solo 1.0, found solo 2.0") || error.contains("not a sound wheel"), "{error}");
+    let error = bench.resolve(&format!("packages = [\"duet @ {url}\"]")).unwrap_err();
+    assert!(error.contains("expected a wheel of duet, as the requirement says, found one of solo"), "{error}");
+}
+
+#[test]
+fn a_wheel_at_an_address_is_fetched_by_its_pin() {
+    let bench = Bench::new();
+    let good = wheel_bytes(SOLO, &["fetched"], &[]);
+    let mut bad = good.clone();
+    bad[40] ^= 1;
+    let (server, url) = served(&bad);
+    let pin = crate::artifact::WheelPin {
+        package: normalise("solo").unwrap(),
+        version: "1.0".into(),
+        place: WheelPlace::Url(url),
+    };
+    let (digest, size) = (Digest::of(&good), good.len() as u64);
+    let name = normalise("solo").unwrap();
+    let artifact =
+        Artifact { name, role: Role::Python, pin: Pin::Wheel(pin), digest, size, basis: Basis::Observed, files: None };
+    let manifest = bench.manifest("");
+    let fetch = || bench.with(&manifest, |cx| wheel::Wheel.fetch(&artifact, cx));
+    assert!(text(&fetch().unwrap_err()).contains("does not have the bytes asked for"));
+    assert!(!store().contains(&digest, size).unwrap());
+    server.forget(&format!("/{SOLO}"));
+    server.on(&format!("/{SOLO}"), Answer::ok(good));
+    fetch().unwrap();
+    assert!(store().contains(&digest, size).unwrap());
+}
+
+#[test]
+fn hashed_requirements_that_leave_out_a_dependency_are_refused() {
+    let bench = Bench::new();
+    let top = bench.wheel("top-1.0-py3-none-any.whl", &["under>=1; sys_platform == 'linux'", "never; sys_platform == 'win32'"]);
+    let under = bench.wheel("under-1.0-py3-none-any.whl", &[]);
+    let one = format!("top==1.0 --hash=sha256:{}\n", top.hex());
+    bench.put("bad.txt", &one);
+    bench.put("good.txt", &format!("{one}under==1.0 --hash=sha256:{}\n", under.hex()));
+    assert_eq!(bench.resolve("requirements = \"good.txt\"").unwrap().len(), 2);
+    let error = bench.resolve("requirements = \"bad.txt\"").unwrap_err();
+    assert!(error.contains("under: it is needed, and the requirements give no hash of it"), "{error}");
+}
+
+#[test]
+fn a_uv_lock_is_taken_with_its_hashes() {
+    let bench = Bench::new();
+    let digest = bench.wheel("alpha-1.0-py3-none-any.whl", &[]);
+    bench.wheel("alpha-2.0-py3-none-any.whl", &[]);
+    let lock = |version: u32, hex: &str| {
+        format!(
+            "version = {version}\nrevision = 3\n[[package]]\nname = \"me\"\nversion = \"0\"\nsource = {{ virtual = \".\" }}\ndependencies = [{{ name = \"alpha\" }}]\n[[package]]\nname = \"alpha\"\nversion = \"1.0\"\nsource = {{ registry = \"https://example.org/simple\" }}\nwheels = [{{ url = \"https://example.org/alpha-1.0-py3-none-any.whl\", hash = \"sha256:{hex}\" }}]\n"
+        )
+    };
+    bench.put("uv.lock", &lock(1, digest.hex().as_str()));
+    let found = bench.resolve("requirements = \"uv.lock\"").unwrap();
+    assert_eq!((found.len(), found[0].digest), (1, digest));
+    bench.put("uv.lock", &lock(1, &"0".repeat(64)));
+    let error = bench.resolve("requirements = \"uv.lock\"").unwrap_err();
+    assert!(error.contains("which is none of the hashes given"), "{error}");
+    bench.put("uv.lock", &lock(2, digest.hex().as_str()));
+    let error = bench.resolve("requirements = \"uv.lock\"").unwrap_err();
+    assert!(error.contains("uv.lock: expected version 1, found 2"), "{error}");
+}
+
+#[test]
+fn a_pipe_in_place_of_requirements_is_refused_at_once() {
+    let bench = Bench::new();
+    let path = bench.path("project/pipe.txt");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let error = bench.resolve("requirements = \"pipe.txt\"").unwrap_err();
+    assert!(error.contains("it is not a regular file"), "{error}");
 }
