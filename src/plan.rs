@@ -349,7 +349,7 @@ fn trees(artifacts: &[&Artifact], manifest: &Manifest) -> Result<Vec<LayerPlan>,
             }
         }
         if artifact.role == Role::Model {
-            let repo = manifest.models.get(&artifact.name).and_then(|want| want.repo.as_deref());
+            let repo = manifest.models.get(&artifact.name).and_then(|want| want.repository());
             if let Some(repo) = repo {
                 links.extend(texts::hub_cache(repo, artifact, tree)?);
             }
