@@ -196,6 +196,11 @@ pub struct TreeWant {
 }
 
 impl TreeWant {
+    /// The name under which a model stands in the image's Hub cache: `repo`, else the Hub's own.
+    pub fn repository(&self) -> Option<&str> {
+        self.repo.as_deref().or(self.hf.as_deref())
+    }
+
     /// The one source key that is set, and its value.
     pub fn source(&self) -> Option<(&'static str, &str)> {
         let keys = [("path", &self.path), ("pypi", &self.pypi), ("hf", &self.hf), ("git", &self.git), ("url", &self.url)];

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Manifest, Replay, beside, is_python_version};
 use url::Url;
 
+use super::{Manifest, Replay, TreeWant, beside, is_python_version};
 use crate::artifact::{Name, Role};
 use crate::digest::Digest;
 use crate::text::{Diagnostic, locate, nearest};
@@ -141,12 +141,9 @@ fn trees(manifest: &Manifest) -> Judged {
             if want.files.iter().any(|pattern| pattern.chars().any(char::is_control)) {
                 return Err(wrong(&table, Some("files"), format!("[{table}] files: a pattern holds a control character")));
             }
-            if let Some(repo) = &want.repo {
-                if !is_repository(repo) {
-                    let found: String = repo.chars().take(80).flat_map(char::escape_debug).collect();
-                    let message = format!("[{table}] repo wants a name such as `owner/model`, found `{found}`");
-                    return Err(wrong(&table, Some("repo"), message));
-                }
+            narrowing(&table, want)?;
+            if let Some(repo) = want.repository() {
+                let key = if want.repo.is_some() { "repo" } else { "hf" };
                 // The Hub's cache spells `/` as `--`, so two names can be one folder.
                 let folder = repo.replace('/', "--");
                 if group == "models"
@@ -154,7 +151,7 @@ fn trees(manifest: &Manifest) -> Judged {
                 {
                     let message = format!("[{other}] and [{table}] have one `repo`, {repo}");
                     let help = "the Hub's offline cache shows one model under a name".to_owned();
-                    return Err(wrong(&table, Some("repo"), message).help(help));
+                    return Err(wrong(&table, Some(key), message).help(help));
                 }
             }
             if let Some(other) = owners.insert(name, table.clone()) {
@@ -168,6 +165,30 @@ fn trees(manifest: &Manifest) -> Judged {
             if let Some(other) = owners.insert(output, table.clone()) {
                 return Err(shared(output, &other, &table, Some("outputs")));
             }
+        }
+    }
+    Ok(())
+}
+
+/// That a table's keys belong to its source.
+fn narrowing(table: &str, want: &TreeWant) -> Judged {
+    for (key, repo) in [("hf", &want.hf), ("repo", &want.repo)] {
+        let Some(repo) = repo.as_deref().filter(|repo| !is_repository(repo)) else { continue };
+        let found: String = repo.chars().take(80).flat_map(char::escape_debug).collect();
+        let message = format!("[{table}] {key} wants a name such as `owner/model`, found `{found}`");
+        return Err(wrong(table, Some(key), message));
+    }
+    let source = want.source().map_or("", |(source, _)| source);
+    let ignored = [
+        ("revision", want.revision.is_some(), &["hf", "git"][..]),
+        ("files", !want.files.is_empty(), &["path", "pypi", "hf", "git"]),
+        ("strip", want.strip.is_some(), &["pypi", "hf", "git"]),
+    ];
+    for (key, set, sources) in ignored {
+        if set && !sources.contains(&source) {
+            let message = format!("[{table}] `{key}` means nothing with `{source}`");
+            let words: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
+            return Err(wrong(table, Some(key), message).help(format!("take it out: it belongs to {}", words.join(", "))));
         }
     }
     Ok(())

@@ -44,6 +44,8 @@ pub(super) struct Question<'a> {
     pub accept: Option<&'a str>,
     /// First byte wanted, where that is not the first of all.
     pub from: u64,
+    /// The byte behind the last one wanted, where not all to the end are.
+    pub until: Option<u64>,
     /// What must not have changed for `from` to make sense.
     pub validator: Option<&'a str>,
 }
@@ -60,9 +62,15 @@ impl Answer {
         text(self.response.headers(), name)
     }
 
+    /// What the server calls its refusal.
+    fn code(&self) -> Option<String> {
+        let code = text(self.response.headers(), HeaderName::from_static("x-error-code"))?.trim();
+        (code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| code.to_owned())
+    }
+
     /// The failure that this status stands for.
     pub fn failure(&self) -> Failure {
-        let error = NetError::Status { url: shown(&self.url), status: self.status };
+        let error = NetError::Status { url: shown(&self.url), status: self.status, code: self.code() };
         let again = if is_passing(self.status) { retry_after(self.header(RETRY_AFTER)) } else { Again::Never };
         Failure { error, again }
     }
@@ -119,8 +127,9 @@ impl Net {
         if let Some(accept) = question.accept {
             request = request.header(ACCEPT, accept);
         }
-        if question.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", question.from));
+        if question.from > 0 || question.until.is_some() {
+            let last = question.until.map_or_else(String::new, |until| until.saturating_sub(1).to_string());
+            request = request.header(RANGE, format!("bytes={}-{last}", question.from));
             if let Some(validator) = question.validator {
                 request = request.header(IF_RANGE, validator);
             }

@@ -12,11 +12,12 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use reqwest::StatusCode;
 use reqwest::blocking::Client;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, LINK};
 use url::Url;
 
 use crate::digest::Digest;
@@ -27,6 +28,7 @@ mod address;
 mod body;
 mod exchange;
 mod patience;
+mod ranges;
 #[cfg(test)]
 #[path = "../../tests/support/server.rs"]
 mod server;
@@ -36,11 +38,13 @@ mod transfer;
 
 pub use address::shown;
 pub use patience::Patience;
+pub use ranges::Cut;
 
 use address::bare;
 use body::{Body, body_error, length};
 use exchange::{Credential, Question};
 use patience::{Failure, Tries};
+use ranges::Came;
 use transfer::{Transfer, wrong};
 
 /// The network, or the refusal to use it; one serves all threads.
@@ -48,6 +52,9 @@ pub struct Net {
     offline: bool,
     patience: Patience,
     proxies: bool,
+    cut: Cut,
+    /// Connections that bring ranges now, beyond the first of each file.
+    ranging: AtomicUsize,
     progress: Option<Progress>,
     /// By origin. What was given outright, and the logins of URLs seen: the links of an index behind a login
     /// stand without it.
@@ -64,6 +71,8 @@ pub struct Page {
     pub url: Url,
     /// As the server said it, parameters included; none for `file:`.
     pub content_type: Option<String>,
+    /// Where its neighbours are, as the server said it; none for `file:`.
+    pub link: Option<String>,
 }
 
 /// What went wrong between here and a server. Every `url` is as [`shown`] gives it.
@@ -90,6 +99,8 @@ pub enum NetError {
         url: String,
         /// HTTP status.
         status: u16,
+        /// What the server calls it, where it says so in `X-Error-Code`: letters and digits only.
+        code: Option<String>,
     },
     /// No answer at all.
     #[error("cannot reach {url}")]
@@ -231,6 +242,8 @@ impl Net {
             offline,
             patience: Patience::default(),
             proxies: true,
+            cut: Cut::default(),
+            ranging: AtomicUsize::new(0),
             progress: None,
             credentials: Mutex::default(),
             client: OnceLock::new(),
@@ -248,6 +261,12 @@ impl Net {
         self
     }
 
+    /// With another way to cut large files.
+    pub fn with_cut(mut self, cut: Cut) -> Self {
+        self.cut = cut;
+        self
+    }
+
     /// With somebody to tell that a server keeps us waiting.
     pub fn with_progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
@@ -259,11 +278,18 @@ impl Net {
     /// # Errors
     /// [`NetError::Token`] where the token cannot stand in a header.
     pub fn with_token(self, origin: &Url, token: &str) -> Result<Self, NetError> {
+        self.lend_token(origin, token)?;
+        Ok(self)
+    }
+
+    /// Like [`Net::with_token`], for a source that learns of its token late. What was given first for an origin
+    /// stays.
+    pub fn lend_token(&self, origin: &Url, token: &str) -> Result<(), NetError> {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(NetError::Token { url: shown(origin) });
         }
         self.remember(&address::origin(origin), &Credential::Token(token.to_owned()));
-        Ok(self)
+        Ok(())
     }
 
     /// Ignores the proxies of the environment: what tests serve on the loopback is not for a proxy.
@@ -294,7 +320,7 @@ impl Net {
             let (file, _) = open(&path)?;
             let bytes = read_capped(file, cap).map_err(|source| NetError::File { path, source })?;
             let bytes = bytes.ok_or_else(|| NetError::TooLong { url: shown(url), cap })?;
-            return Ok(Page { bytes, url: bare(url), content_type: None });
+            return Ok(Page { bytes, url: bare(url), content_type: None, link: None });
         }
         let mut tries = Tries::new(self.patience, self.progress.as_ref());
         loop {
@@ -315,10 +341,11 @@ impl Net {
             return Err(too_long().into());
         }
         let content_type = answer.header(CONTENT_TYPE).map(str::to_owned);
+        let link = answer.header(LINK).map(str::to_owned);
         let body = Body::of(&answer, None)?;
         let broken = |error| Failure::passing(NetError::Broken { url: shown(&answer.url), source: body_error(error) });
         let bytes = read_capped(body.reader(answer.response), cap).map_err(broken)?.ok_or_else(too_long)?;
-        Ok(Page { bytes, url: answer.url.clone(), content_type })
+        Ok(Page { bytes, url: answer.url.clone(), content_type, link })
     }
 
     /// Bytes of what lies at a URL, as its server announces them, without reading it: some indexes do not list
@@ -379,13 +406,22 @@ impl Net {
         let mut sink = sink;
         let mut second_chance = true;
         task.add(sink.offset());
+        let mut pieced = sink.offset() > 0 || sink.has_pieces();
+        if matches!(place, Place::Server) {
+            match ranges::fill(self, url, &mut sink, task)? {
+                Came::Whole => pieced = true,
+                // What came in pieces is not mixed with what comes now.
+                Came::OneStream if sink.has_pieces() => sink.restart()?,
+                Came::OneStream => {}
+            }
+        }
         let mut transfer = Transfer {
             net: self,
             url,
             tries: Tries::new(self.patience, self.progress.as_ref()),
             task,
             validator: None,
-            pieced: sink.offset() > 0,
+            pieced,
             furthest: sink.offset(),
         };
         loop {

@@ -17,7 +17,7 @@ use crate::progress::Task;
 use crate::store::{Sink, StoreError};
 
 /// Bytes that go to the disk at once.
-const CHUNK: usize = 256 * 1024;
+pub(super) const CHUNK: usize = 256 * 1024;
 /// A download that moved on by so much has its tries back.
 const STRIDE: u64 = 1 << 20;
 
@@ -129,7 +129,7 @@ impl Transfer<'_> {
 }
 
 /// What holds a later piece to this answer: a strong ETag, else a date.
-fn validator(answer: &Answer) -> Option<String> {
+pub(super) fn validator(answer: &Answer) -> Option<String> {
     let strong = answer.header(ETAG).filter(|tag| tag.starts_with('"'));
     strong.or_else(|| answer.header(LAST_MODIFIED)).map(str::to_owned)
 }
@@ -160,7 +160,7 @@ pub(super) fn check_range(header: Option<&str>, status: u16, from: u64, size: u6
     }
 }
 
-fn length_error(sink: &Sink<'_>, found: u64) -> StoreError {
+pub(super) fn length_error(sink: &Sink<'_>, found: u64) -> StoreError {
     StoreError::Length { expected: sink.size(), found }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn wrong(url: &Url, source: StoreError) -> NetError {
 
 /// Reads until the buffer is full, the reader ends, or fails; the network hands out small pieces and the
 /// disk wants large ones.
-fn fill_buffer(reader: &mut dyn Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+pub(super) fn fill_buffer(reader: &mut dyn Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut n = 0;
     while n < buffer.len() {
         match reader.read(&mut buffer[n..]) {

@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::store::Store;
 
 pub mod debian;
+pub mod hf;
 pub mod path;
 pub mod pypi;
 pub mod step;
@@ -153,7 +154,8 @@ pub fn provider(source: &str) -> Result<Box<dyn Provider + Sync>, SourceError> {
         "pypi" => Ok(Box::new(pypi::Pypi::new())),
         "wheel" => Ok(Box::new(wheel::Wheel)),
         "path" => Ok(Box::new(path::PathSource)),
-        "hf" | "git" | "url" | "oci" | "nix" | "redist" => {
+        "hf" => Ok(Box::new(hf::Hub)),
+        "git" | "url" | "oci" | "nix" | "redist" => {
             Err(SourceError::new(format!("this pack does not read source `{source}` yet"))
                 .help("bring the files beside pack.toml and name them with `path`"))
         }

@@ -35,11 +35,14 @@ use crate::progress::Task;
 mod cache;
 mod export;
 mod gc;
+mod link;
+mod pieces;
 mod scratch;
 mod sink;
 
 pub use export::Placed;
 pub use gc::{Alone, Collected, Verified};
+pub use pieces::Pieces;
 pub use scratch::Scratch;
 pub use sink::Sink;
 

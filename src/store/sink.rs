@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::scratch::is_at;
-use super::{Store, StoreError, io_error};
+use super::{Pieces, Store, StoreError, io_error, pieces};
 use crate::digest::{Digest, Hasher};
 use crate::pipe;
 
@@ -25,6 +25,8 @@ pub struct Sink<'a> {
     file: File,
     hasher: Hasher,
     offset: u64,
+    /// Whether there is a log of pieces beside the part.
+    in_pieces: bool,
 }
 
 impl<'a> Sink<'a> {
@@ -45,7 +47,7 @@ impl<'a> Sink<'a> {
             file.lock().map_err(io_error("lock", &part))?;
             // While we waited, the one before us may have finished and renamed this very file.
             if is_at(&file, &part) {
-                let mut sink = Sink { store, expected, size, part, file, hasher: Hasher::new(), offset: 0 };
+                let mut sink = Sink { store, expected, size, part, file, hasher: Hasher::new(), offset: 0, in_pieces: false };
                 sink.take_up()?;
                 return Ok(Some(sink));
             }
@@ -58,15 +60,44 @@ impl<'a> Sink<'a> {
         if length > self.size {
             return self.restart();
         }
+        let logged = pieces::logged(&self.part, length)?;
+        self.in_pieces = logged.is_some();
+        let end = logged.map_or(length, |done| done.prefix());
         let mut buffer = vec![0; pipe::CHUNK.min(length as usize + 1)];
-        loop {
-            let n = self.file.read(&mut buffer).map_err(io_error("read", &self.part))?;
+        while self.offset < end {
+            let wanted = usize::try_from(end - self.offset).unwrap_or(usize::MAX).min(buffer.len());
+            let n = self.file.read(&mut buffer[..wanted]).map_err(io_error("read", &self.part))?;
             if n == 0 {
-                return Ok(());
+                break;
             }
-            self.hasher.update(&buffer[..n]);
-            self.offset += n as u64;
+            self.hashed(&buffer[..n]);
         }
+        Ok(())
+    }
+
+    /// Counts bytes that are on the disk already.
+    pub(super) fn hashed(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+    }
+
+    fn forget_pieces(&mut self) -> Result<(), StoreError> {
+        match std::mem::take(&mut self.in_pieces) {
+            true => pieces::forget(&self.part),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether bytes beyond [`Sink::offset`] may be there.
+    pub fn has_pieces(&self) -> bool {
+        self.in_pieces
+    }
+
+    /// Takes bytes out of order from now on; [`Sink::follow`] hashes them.
+    pub fn pieces(&mut self) -> Result<Pieces, StoreError> {
+        let pieces = Pieces::of(&self.part, &self.file, self.offset, self.size)?;
+        self.in_pieces = true;
+        Ok(pieces)
     }
 
     /// Bytes that are already there: the place from which to fetch.
@@ -92,6 +123,8 @@ impl<'a> Sink<'a> {
     /// Forgets what is there and begins at the first byte, e.g. when a server ignores ranges.
     pub fn restart(&mut self) -> Result<(), StoreError> {
         self.file.set_len(0).map_err(io_error("write", &self.part))?;
+        // In this order: a log without its bytes names nothing.
+        self.forget_pieces()?;
         self.file.seek(SeekFrom::Start(0)).map_err(io_error("write", &self.part))?;
         self.hasher = Hasher::new();
         self.offset = 0;
@@ -123,10 +156,12 @@ impl<'a> Sink<'a> {
         let found = std::mem::take(&mut self.hasher).finish();
         if found != self.expected {
             fs::remove_file(&self.part).map_err(io_error("remove", &self.part))?;
+            self.forget_pieces()?;
             return Err(StoreError::Mismatch { expected: self.expected, found });
         }
         let rename = |place: &Path| fs::rename(&self.part, place).map_err(io_error("put in place", place));
         let put = self.store.put_in_place(&self.file, &self.part, &self.expected, self.size, rename);
+        self.forget_pieces()?;
         put.inspect_err(|_| drop(fs::remove_file(&self.part)))
     }
 }

@@ -34,9 +34,10 @@ impl Request {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The first byte of a `Range: bytes=N-`.
-    fn from(&self) -> Option<usize> {
-        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+    /// First and last byte of a `Range: bytes=N-` or `bytes=N-M`.
+    fn range(&self) -> Option<(usize, Option<usize>)> {
+        let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().ok()?, if last.is_empty() { None } else { Some(last.parse().ok()?) }))
     }
 }
 
@@ -321,10 +322,11 @@ fn send(mut stream: &TcpStream, shared: &Shared, request: &Request, answer: &Ans
         let is_validator = |name: &str| name.eq_ignore_ascii_case("etag") || name.eq_ignore_ascii_case("last-modified");
         answer.headers.iter().any(|(name, value)| is_validator(name) && value == tag)
     };
-    let wanted = request.from().filter(|_| answer.ranges && request.header("if-range").is_none_or(same));
+    let wanted = request.range().filter(|_| answer.ranges && request.header("if-range").is_none_or(same));
     let (status, body, range) = match wanted {
-        Some(from) if from < whole.len() => {
-            (206, &whole[from..], Some(format!("bytes {from}-{}/{}", whole.len() - 1, whole.len())))
+        Some((from, last)) if from < whole.len() => {
+            let last = last.unwrap_or(usize::MAX).min(whole.len() - 1);
+            (206, &whole[from..=last], Some(format!("bytes {from}-{last}/{}", whole.len())))
         }
         Some(_) => (416, &whole[..0], Some(format!("bytes */{}", whole.len()))),
         None => (answer.status, whole, None),

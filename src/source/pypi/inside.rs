@@ -91,7 +91,7 @@ fn content(zip: &Zip<File>) -> Vec<(usize, ImagePath)> {
 
 /// Which of some files match, and their paths without the prefix. Patterns are relative to the wheel's root;
 /// `*` stays within a folder and `**` does not; none takes all files.
-fn choose(names: &[&str], patterns: &[String], strip: Option<&str>) -> Result<Vec<(usize, ImagePath)>, String> {
+pub fn choose(names: &[&str], patterns: &[String], strip: Option<&str>) -> Result<Vec<(usize, ImagePath)>, String> {
     let mut sets: Vec<(&str, GlobSet)> = Vec::new();
     for pattern in patterns {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();

@@ -37,7 +37,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let bench = Self { folder: tempfile::tempdir().unwrap(), net: Net::new(false).without_proxies(), progress: Progress::silent() };
+        let bench =
+            Self { folder: tempfile::tempdir().unwrap(), net: Net::new(false).without_proxies(), progress: Progress::silent() };
         for folder in ["project", "simple"] {
             fs::create_dir(bench.path(folder)).unwrap();
         }
@@ -506,15 +507,11 @@ fn a_wheel_at_an_address_is_fetched_by_its_pin() {
     let mut bad = good.clone();
     bad[40] ^= 1;
     let (server, url) = served(&bad);
-    let pin = crate::artifact::WheelPin {
-        package: normalise("solo").unwrap(),
-        version: "1.0".into(),
-        place: WheelPlace::Url(url),
-    };
+    let pin =
+        crate::artifact::WheelPin { package: normalise("solo").unwrap(), version: "1.0".into(), place: WheelPlace::Url(url) };
     let (digest, size) = (Digest::of(&good), good.len() as u64);
     let name = normalise("solo").unwrap();
-    let artifact =
-        Artifact { name, role: Role::Python, pin: Pin::Wheel(pin), digest, size, basis: Basis::Observed, files: None };
+    let artifact = Artifact { name, role: Role::Python, pin: Pin::Wheel(pin), digest, size, basis: Basis::Observed, files: None };
     let manifest = bench.manifest("");
     let fetch = || bench.with(&manifest, |cx| wheel::Wheel.fetch(&artifact, cx));
     assert!(text(&fetch().unwrap_err()).contains("does not have the bytes asked for"));

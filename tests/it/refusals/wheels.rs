@@ -69,7 +69,11 @@ pub const ROWS: &[Row] = &[
             bench: Bench::tiny,
             spoil: |b| {
                 let url = ["https://me:hunter2", "@example.org/a-1-py3-none-any.whl"].concat();
-                b.edit("pack.toml", "[models.base]", &format!("[python]\nversion = \"3.11\"\nwheels = [\"{url}\"]\n[models.base]"));
+                b.edit(
+                    "pack.toml",
+                    "[models.base]",
+                    &format!("[python]\nversion = \"3.11\"\nwheels = [\"{url}\"]\n[models.base]"),
+                );
             },
             command: "lock --no-fetch",
             code: 2,
