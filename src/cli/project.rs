@@ -280,13 +280,13 @@ mod tests {
 
     #[test]
     fn a_lock_is_written_once_and_leaves_nothing_beside_it() {
-        let dir = project();
+        let (dir, aside) = (project(), tempfile::tempdir().unwrap());
         let mut project = Project::load(dir.path()).unwrap();
         let lock = Lockfile {
             plan: crate::plan::VERSION,
             meaning: project.manifest.meaning(),
             competition: project.competition_pin.clone(),
-            wants: project.wants(&Store::open(&dir.path().join("s"), &dir.path().join("m")).unwrap()).unwrap(),
+            wants: project.wants(&Store::open(&aside.path().join("s"), &aside.path().join("m")).unwrap()).unwrap(),
             system: None,
             python: None,
             evidence: Vec::new(),

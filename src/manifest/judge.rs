@@ -130,7 +130,7 @@ pub fn wheel_address(text: &str) -> Result<(Url, Option<Digest>), (&'static str,
 /// `[models]`, `[data]`, `[weights]`, and that no two things have one name.
 fn trees(manifest: &Manifest) -> Judged {
     let mut owners: BTreeMap<&Name, String> = BTreeMap::new();
-    let mut repos: BTreeMap<String, String> = BTreeMap::new();
+    let mut repos: BTreeMap<String, (String, bool)> = BTreeMap::new();
     for (group, wants) in [("models", &manifest.models), ("data", &manifest.data), ("weights", &manifest.weights)] {
         for (name, want) in wants {
             let table = format!("{group}.{name}");
@@ -144,10 +144,13 @@ fn trees(manifest: &Manifest) -> Judged {
             narrowing(&table, want)?;
             if let Some(repo) = want.repository() {
                 let key = if want.repo.is_some() { "repo" } else { "hf" };
-                // The Hub's cache spells `/` as `--`, so two names can be one folder.
+                // The Hub's cache spells `/` as `--`, so two names can be one folder. Two commits of one repository
+                // stand there side by side; what only borrows a name does not.
                 let folder = repo.replace('/', "--");
+                let own = want.repo.is_none();
                 if group == "models"
-                    && let Some(other) = repos.insert(folder, table.clone())
+                    && let Some((other, others)) = repos.insert(folder, (table.clone(), own))
+                    && !(own && others)
                 {
                     let message = format!("[{other}] and [{table}] have one `repo`, {repo}");
                     let help = "the Hub's offline cache shows one model under a name".to_owned();

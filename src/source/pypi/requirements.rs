@@ -219,12 +219,13 @@ pub enum Hashed {
     All,
 }
 
-/// Judges a file with all it includes.
+/// Judges a file with all it includes. An address with its hash pins that one wheel, as a wheel in the manifest
+/// does: it neither asks the other lines for hashes nor lacks one.
 ///
 /// # Errors
 /// Lines without hash or exact version where others are hashed.
 pub fn hashed(lines: &[Line]) -> Result<Hashed, Vec<usize>> {
-    if lines.iter().all(|line| line.hashes.is_empty()) {
+    if lines.iter().all(|line| line.hashes.is_empty() || line.direct.is_some()) {
         return Ok(Hashed::None);
     }
     let bare: Vec<usize> = lines.iter().filter(|line| line.hashes.is_empty() || !line.exact).map(|line| line.line).collect();
@@ -303,7 +304,10 @@ mod tests {
             (direct.url.as_str(), &direct.extras[..]),
             ("https://example.org/a-1-py3-none-any.whl", &["x".to_owned()][..])
         );
-        assert_eq!(hashed(&found.lines), Ok(Hashed::All));
+        assert_eq!(hashed(&found.lines), Ok(Hashed::None));
+        let beside = |rest: &str| hashed(&parse_requirements(&format!("{text}\n{rest}\n")).lines);
+        assert_eq!(beside(&format!("b==1 --hash=sha256:{HEX}")), Ok(Hashed::All));
+        assert_eq!(beside("b"), Ok(Hashed::None));
         assert!(parse_requirements("a[x,y]>=1,<2; sys_platform == 'linux'").problems.is_empty());
     }
 }

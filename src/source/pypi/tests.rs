@@ -212,8 +212,11 @@ fn old_pins_stay_until_they_are_upgraded() {
 #[test]
 fn hashed_requirements_and_lock_files_are_taken_as_they_are() {
     let bench = Bench::new();
-    let digest = bench.wheel("alpha-1.0-py3-none-any.whl", &["beta"]);
+    let digest = bench.wheel("alpha-1.0-py3-none-any.whl", &[]);
     bench.wheel("alpha-2.0-py3-none-any.whl", &[]);
+    bench.wheel("beta-1.0-py3-none-any.whl", &[]);
+    let needy = bench.wheel("needy-1.0-py3-none-any.whl", &["beta"]);
+    bench.put("gap.txt", &format!("needy==1.0 --hash=sha256:{}\n", needy.hex()));
     let other = Digest::of(b"").hex();
     bench.put("good.txt", &format!("alpha==1.0 \\\n  --hash=sha256:{other} \\\n  --hash=sha256:{}\n", digest.hex()));
     bench.put("bad.txt", &format!("alpha==1.0 --hash=sha256:{other}\n"));
@@ -229,6 +232,9 @@ fn hashed_requirements_and_lock_files_are_taken_as_they_are() {
         let found = bench.resolve(&format!("requirements = \"{good}\"")).unwrap();
         assert_eq!((versions(&found).as_str(), found[0].basis, found[0].digest), ("alpha 1.0", Basis::Given, digest));
     }
+    // A set that leaves out what one of its wheels needs is not a set.
+    let error = bench.resolve("requirements = \"gap.txt\"").unwrap_err();
+    assert!(error.contains("beta: it is needed, and the requirements give no hash of it"), "{error}");
     for bad in ["bad.txt", "pylock.bad.toml"] {
         let error = bench.resolve(&format!("requirements = \"{bad}\"")).unwrap_err();
         assert!(error.contains("which is none of the hashes given"), "{error}");
@@ -321,7 +327,7 @@ fn what_cannot_be_locked_is_refused_before_uv_is_asked() {
     bench.put("x.toml", "");
     for (rest, expected) in [
         ("requirements = \"urls.txt\"", "urls.txt:1: `--extra-index-url` says where packages lie"),
-        ("requirements = \"urls.txt\"", "urls.txt:2: a requirement by address or path"),
+        ("requirements = \"urls.txt\"", "urls.txt:2: alpha: a requirement by address or path: the address holds a user name"),
         ("requirements = \"urls.txt\"", "urls.txt:3: the included file does not lie beside"),
         ("requirements = \"x.toml\"", "`x.toml` is not a file that can be read here"),
         ("requirements = \"/etc/x.txt\"", "expected a file beside pack.toml"),
