@@ -19,7 +19,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 LARGEST_BODY = 16 << 20
-CONTEXT = 2048  # tokens of prompt and answer together; of a longer prompt the end is kept
+LONGEST = 2048  # tokens of an answer
+CONTEXT = 4096  # tokens of prompt and answer together; of a longer prompt the end is kept
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda:0" if ON_GPU else "cpu"
 COMPUTE = torch.bfloat16 if ON_GPU else torch.float32
@@ -50,7 +51,8 @@ def field(body, name, kind, default=None, *, least=None, optional=False):
         return kind(value)
     if not isinstance(value, kind) or kind in (int, float):
         raise BadRequest(name, f"value is not of type {kind.__name__}")
-    return value
+    # JSON can hold halves of characters, which no tokenizer takes.
+    return value.encode("utf-8", "replace").decode() if kind is str else value
 
 
 class Engine:
@@ -79,7 +81,7 @@ class Engine:
     def process(self, body):
         prompt = field(body, "prompt", str)
         field(body, "num_samples", int, 1, least=1)  # the answer has room for one
-        wanted = min(field(body, "max_new_tokens", int, 50, least=0), CONTEXT - 1)
+        wanted = min(field(body, "max_new_tokens", int, 50, least=0), LONGEST)
         top_k = field(body, "top_k", int, 200, least=1)
         temperature = field(body, "temperature", float, 0.8, least=0)
         # Without a seed the same question gets the same answer: this server is there to be checked.
@@ -87,14 +89,15 @@ class Engine:
         echo = field(body, "echo_prompt", bool, False, optional=True)
 
         ids = self.tokenizer(prompt)["input_ids"][-(CONTEXT - wanted) :] or [self.end]
-        reply = self.model(input_ids=torch.tensor([ids], device=DEVICE), use_cache=True)
-        logprobs = reply.logits[0].double().log_softmax(-1).cpu()  # double: no log-probability is infinite
+        scoring = bool(echo and prompt)
+        reply = self.model(input_ids=torch.tensor([ids], device=DEVICE), use_cache=True, logits_to_keep=0 if scoring else 1)
         scored = []
-        if echo and prompt:
+        if scoring:
             # Nothing comes before the first token, so nothing predicts it.
-            scored = [self.entry(ids[0], None), *(self.entry(token, logprobs[at]) for at, token in enumerate(ids[1:]))]
-        random = torch.Generator().manual_seed(abs(seed))
-        last, answer = logprobs[-1], []
+            scored = [self.entry(ids[0], None)]
+            scored += [self.entry(token, log_softmax(logits)) for token, logits in zip(ids[1:], reply.logits[0])]
+        random = torch.Generator().manual_seed(abs(seed) % 2**63)  # any whole number is a seed
+        last, answer = log_softmax(reply.logits[0, -1]), []
         while len(answer) < wanted:
             token = sample(last, top_k, temperature, random)
             if token == self.end:
@@ -105,7 +108,7 @@ class Engine:
                 reply = self.model(
                     input_ids=torch.tensor([[token]], device=DEVICE), past_key_values=reply.past_key_values, use_cache=True
                 )
-                last = reply.logits[0, -1].double().log_softmax(-1).cpu()
+                last = log_softmax(reply.logits[0, -1])
         return {
             "text": (prompt if echo else "") + self.tokenizer.decode(answer, skip_special_tokens=True),
             "tokens": scored,
@@ -117,6 +120,11 @@ class Engine:
         value = [0.0 if logprobs is None else float(logprobs[i]) for i in (token, best)]
         decode = self.tokenizer.decode
         return {"text": decode([token]), "logprob": value[0], "top_logprob": {decode([best]): value[1]}}
+
+
+def log_softmax(logits):
+    """In double precision, so that no log-probability is infinite."""
+    return logits.double().log_softmax(-1).cpu()
 
 
 def sample(logprobs, top_k, temperature, random):
@@ -153,20 +161,27 @@ class Handler(BaseHTTPRequestHandler):
         try:
             body = parse(data)
             reply = self.server.worker.submit(work, body).result()
+            data = encode({**reply, "request_time": time.perf_counter() - started})
         except BadRequest as error:
             return self.answer(422, {"detail": error.detail})
         except Exception as error:  # one bad prompt must not end the evaluation
             self.log_error("%s failed: %r", self.path, error)
             return self.answer(500, {"detail": "internal error"})
-        self.answer(200, {**reply, "request_time": time.perf_counter() - started})
+        self.send(200, data)
 
     def answer(self, status, reply):
-        data = json.dumps(reply, allow_nan=False).encode()
+        self.send(status, encode(reply))
+
+    def send(self, status, data):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def encode(reply):
+    return json.dumps(reply, allow_nan=False).encode()
 
 
 def parse(data):
@@ -196,7 +211,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, default=80)
-    parser.add_argument("--base", default=os.environ.get("BASE"), help="the base model's name on the Hub")
+    named = os.environ.get("BASE")
+    parser.add_argument("--base", default=named, required=not named, help="the base model's name on the Hub")
     options = parser.parse_args()
     # The first process of a container ignores what it does not handle, so a stop would take until it is killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

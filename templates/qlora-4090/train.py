@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def settle():
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    # Flash (ordered in strict mode) and plain attention stay. The other two have no ordered backward.
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    # Flash (ordered in strict mode) and plain attention stay. The other two have no ordered backward. With the adapter
+    # in float32, as here, and wherever rows are padded, it is the plain one: flash takes neither.
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
 
@@ -49,7 +52,7 @@ settle()
 
 import datasets
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 ON_GPU = torch.cuda.is_available()
@@ -90,9 +93,11 @@ def build():
 
 
 def read(tokenizer):
-    """Rows of (ids, number of prompt tokens). Read in order, in this process: no workers, no cache of another run."""
+    """Rows of (ids, number of prompt tokens), in the file's order: no workers, and a cache of this run's own."""
     path = place("PACK_DATA", "/data", "mix") / "train.jsonl"
-    rows = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=os.environ.get("HF_DATASETS_CACHE"))
+    # A shared cache tells files apart by path and time, and what `pack` writes all has one time.
+    with tempfile.TemporaryDirectory() as cache:
+        rows = list(datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=cache))
     made = []
     for row in rows:
         prompt = tokenizer(f"Question: {row['question']}\nAnswer:")["input_ids"]
@@ -136,6 +141,14 @@ def learn(model, rows, padding):
         loss.backward()
         total += loss.item()
     return total
+
+
+def machine():
+    """What decides bits and cannot be set here: whoever compares two runs compares this first."""
+    if not ON_GPU:
+        return {"device": "cpu", "capability": torch.backends.cpu.get_cpu_capability()}
+    gpu = torch.cuda.get_device_properties(0)
+    return {"device": gpu.name, "multiprocessors": gpu.multi_processor_count, "cuda": torch.version.cuda}
 
 
 def trained(model):
@@ -198,7 +211,7 @@ def main():
             print(line, flush=True)
             print(line, file=log, flush=True)
 
-        say(rows=len(rows), device=torch.cuda.get_device_name() if ON_GPU else "cpu", first_step=first)
+        say(rows=len(rows), **machine(), threads=THREADS, first_step=first)
         for step in range(first, min(STEPS, STOP)):
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min((step + 1) / WARMUP, 1.0)
