@@ -1,0 +1,1 @@
+../smollm2-lora/prepare.py

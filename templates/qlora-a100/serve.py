@@ -1,0 +1,1 @@
+../qlora-4090/serve.py
