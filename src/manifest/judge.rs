@@ -105,11 +105,14 @@ pub fn wheel_url(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
+/// What is wrong with an address, without the address, and what to do about it where that is known.
+pub type BadAddress = (&'static str, Option<&'static str>);
+
 /// Parses `https://…/name.whl`, optionally with `#sha256=<64 hex digits>`.
 ///
 /// # Errors
 /// What is wrong, without the address, and what to do about it where that is known.
-pub fn wheel_address(text: &str) -> Result<(Url, Option<Digest>), (&'static str, Option<&'static str>)> {
+pub fn wheel_address(text: &str) -> Result<(Url, Option<Digest>), BadAddress> {
     let (address, fragment) = match text.split_once('#') {
         Some((address, fragment)) => (address, Some(fragment)),
         None => (text, None),

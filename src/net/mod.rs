@@ -31,7 +31,7 @@ mod patience;
 mod ranges;
 #[cfg(test)]
 #[path = "../../tests/support/server.rs"]
-mod server;
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 mod transfer;

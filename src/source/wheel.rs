@@ -186,10 +186,7 @@ fn bring(url: &str, wheel: &NamedWheel, previous: &Previous, cx: &Context) -> Re
     });
     let size = match (before, &wheel.given[..]) {
         (Some(before), _) if previous.upgrade.is_none() => Some((before.digest, before.size)),
-        (_, [one]) => match cx.net.size(&place)? {
-            Some(size) => Some((*one, size)),
-            None => None,
-        },
+        (_, [one]) => cx.net.size(&place)?.map(|size| (*one, size)),
         _ => None,
     };
     let Some((digest, size)) = size else {

@@ -100,7 +100,11 @@ pub fn choose(session: &Session, question: &Question, cx: &Context) -> Result<Ve
     };
     let first = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let page = |package: &Name| Ok::<_, SourceError>(drop(session.listings(package, cx)));
+            let page = |package: &Name| {
+                // What fails here fails again where it is needed, and is told there.
+                let _ = session.listings(package, cx);
+                Ok::<_, SourceError>(())
+            };
             drop(map_ordered(&ahead, cx.jobs.max(PAGES_AT_ONCE), page));
         });
         ask(session, question, &StandIns::new(), cx)

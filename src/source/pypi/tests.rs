@@ -453,11 +453,8 @@ fn the_c_library_of_the_system_decides() {
     assert_eq!(warnings.len(), 1);
 }
 
-#[path = "../../../tests/support/server.rs"]
-mod server;
-
-use self::server::{Answer, Server};
 use crate::artifact::WheelPlace;
+use crate::net::server::{Answer, Server};
 
 const SOLO: &str = "solo-1.0-py3-none-any.whl";
 

@@ -16,9 +16,7 @@ fn ready() -> Bench {
 fn two() -> Bench {
     let bench = Bench::indexed();
     let server = &bench.index().server;
-    for answer in ["/second/demo-model/"] {
-        server.on(answer, page(&model_wheel()));
-    }
+    server.on("/second/demo-model/", page(&model_wheel()));
     let url = server.url("/second/");
     bench.edit("pack.toml", "[models.base]", &format!("[mirrors]\nsecond = \"{url}\"\n[models.base]"));
     bench
