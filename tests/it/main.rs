@@ -11,6 +11,9 @@ use pack::{digest, path};
 #[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]
 #[path = "../../src/archive/testing.rs"]
 mod archives;
+#[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]
+#[path = "../../src/weights/testing.rs"]
+mod weights;
 #[path = "../support/server.rs"]
 mod server;
 
@@ -20,4 +23,5 @@ mod hub;
 mod refusals;
 mod reproducible;
 mod schema;
+mod recognise;
 mod support;
