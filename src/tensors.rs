@@ -145,7 +145,8 @@ fn measure_all(all: &[(usize, &str, &File, &TensorInfo)], jobs: usize, task: &Ta
         Ok((*at, Facts { tensor, non_finite }))
     });
     let mut measured: Vec<(usize, Facts)> = measured?;
-    if let Some((name, _)) = stamps(all)?.into_iter().zip(before).find(|(after, before)| after != before).map(|(after, _)| after) {
+    if let Some((name, _)) = stamps(all)?.into_iter().zip(before).find(|(after, before)| after != before).map(|(after, _)| after)
+    {
         return Err(TensorsError::Moving { name: weights::shown(name) });
     }
     measured.sort_by_key(|(at, _)| *at);
@@ -241,7 +242,13 @@ mod tests {
         let lie = remembered.replace(&Digest::of(b"abc").hex(), &Digest::of(b"lie").hex());
         store.remember(MEMORY, &blobs[0].1, &lie).unwrap();
         assert_eq!(facts(&store, &blobs, 2, &Task::hidden()).unwrap()[0].tensors[2].tensor.digest, Digest::of(b"lie"));
-        for broken in ["", "end\n", &remembered[..remembered.len() - 5], &remembered.replacen('-', "7", 1), &remembered.replacen("1 0", "- -", 1)] {
+        for broken in [
+            "",
+            "end\n",
+            &remembered[..remembered.len() - 5],
+            &remembered.replacen('-', "7", 1),
+            &remembered.replacen("1 0", "- -", 1),
+        ] {
             store.remember(MEMORY, &blobs[0].1, broken).unwrap();
             assert_eq!(facts(&store, &blobs, 8, &Task::hidden()).unwrap(), first, "{broken:?}");
         }

@@ -159,7 +159,11 @@ pub fn adapter(text: &str) -> Result<Vec<String>> {
     let config = AdapterConfig::parse(text)?;
     let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "not named".to_owned(), shown);
     let mut lines = vec![
-        format!("LoRA of rank {}, alpha {}", config.r, config.alpha.map_or_else(|| "not given".to_owned(), |alpha| alpha.to_string())),
+        format!(
+            "LoRA of rank {}, alpha {}",
+            config.r,
+            config.alpha.map_or_else(|| "not given".to_owned(), |alpha| alpha.to_string())
+        ),
         format!("base {}, revision {}", or_none(&config.base), or_none(&config.revision)),
         match &config.targets {
             Targets::Default => "targets: peft's choice".to_owned(),
@@ -170,7 +174,8 @@ pub fn adapter(text: &str) -> Result<Vec<String>> {
     ];
     lines.extend(config.rank_pattern.iter().map(|(pattern, r)| format!("rank {r} for {}", shown(pattern))));
     if !config.modules_to_save.is_empty() {
-        lines.push(format!("saved whole: {}", config.modules_to_save.iter().map(|end| shown(end)).collect::<Vec<_>>().join(", ")));
+        lines
+            .push(format!("saved whole: {}", config.modules_to_save.iter().map(|end| shown(end)).collect::<Vec<_>>().join(", ")));
     }
     if !config.unread.is_empty() {
         lines.push(format!("not read: {}", config.unread.iter().map(|key| shown(key)).collect::<Vec<_>>().join(", ")));

@@ -62,7 +62,9 @@ impl fmt::Display for FitProblem {
             FitProblem::Shape { tensor, expected, found } => {
                 write!(f, "tensor `{}`: expected shape {expected:?}, found {found:?}", shown(tensor))
             }
-            FitProblem::NotTargeted(module) => write!(f, "module `{}` is adapted, and `target_modules` does not name it", shown(module)),
+            FitProblem::NotTargeted(module) => {
+                write!(f, "module `{}` is adapted, and `target_modules` does not name it", shown(module))
+            }
             FitProblem::Unadapted(target) => write!(f, "`{}` of the configuration adapts nothing", shown(target)),
             FitProblem::Missing(name) => write!(f, "tensor `{}` of the base is missing", shown(name)),
             FitProblem::Extra(name) => write!(f, "the base has no tensor `{}`", shown(name)),
@@ -223,7 +225,10 @@ fn weight_of<'a>(module: &str, base: &'a Shapes) -> Option<&'a Vec<u64>> {
         return Some(found);
     }
     // A head that is tied to the embedding is not saved.
-    (module == "lm_head").then(|| base.iter().find(|(name, _)| name.ends_with("embed_tokens.weight"))).flatten().map(|(_, shape)| shape)
+    (module == "lm_head")
+        .then(|| base.iter().find(|(name, _)| name.ends_with("embed_tokens.weight")))
+        .flatten()
+        .map(|(_, shape)| shape)
 }
 
 /// The shapes of A and B for a weight; `None` for a weight that is neither a matrix nor a convolution.
@@ -353,7 +358,8 @@ mod tests {
         assert_eq!(fit, Fit { modules: 4, ranks: [3].into(), problems: vec![], unjudged: vec![] });
         let expression = config(r#""target_modules":".*\\.(q|v)_proj""#);
         assert_eq!(said(&expression, &adapter(3)), [""; 0]);
-        let renamed: Shapes = adapter(3).into_iter().map(|(name, shape)| (name.replacen("model.model.model.", "model.model.", 1), shape)).collect();
+        let renamed: Shapes =
+            adapter(3).into_iter().map(|(name, shape)| (name.replacen("model.model.model.", "model.model.", 1), shape)).collect();
         assert_eq!(said(&config(QV), &renamed), [""; 0], "a base model without its head");
     }
 

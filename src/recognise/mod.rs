@@ -195,8 +195,11 @@ fn same_files(one: &Model<'_>, other: &Model<'_>) -> bool {
 /// model that holds layers twice is another model.
 fn is_tied<'a>(tensor: &'a Tensor, all: &[Tensor], tied: &mut Vec<&'a str>) -> bool {
     const HEADS: [&str; 4] = ["lm_head.weight", "output.weight", "embed_out.weight", "decoder.weight"];
-    const EMBEDDINGS: [&str; 5] = ["embed_tokens.weight", "token_embd.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight"];
-    let ends = |name: &str, words: &[&str]| words.iter().any(|word| name == *word || name.strip_suffix(word).is_some_and(|rest| rest.ends_with('.')));
+    const EMBEDDINGS: [&str; 5] =
+        ["embed_tokens.weight", "token_embd.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight"];
+    let ends = |name: &str, words: &[&str]| {
+        words.iter().any(|word| name == *word || name.strip_suffix(word).is_some_and(|rest| rest.ends_with('.')))
+    };
     let is = ends(&tensor.name, &HEADS)
         && tensor.shape.len() == 2
         && all.iter().any(|other| ends(&other.name, &EMBEDDINGS) && content(other) == content(tensor));
@@ -233,8 +236,13 @@ impl fmt::Display for Likeness {
             Relation::SameTensors => write!(f, "all {} tensors equal {model}, in other files", self.of)?,
             _ => write!(f, "{} of {} tensors equal {model}", self.equal, self.of)?,
         }
-        let parts =
-            [("renamed", &self.renamed), ("changed", &self.changed), ("missing", &self.missing), ("more", &self.extra), ("tied", &self.tied)];
+        let parts = [
+            ("renamed", &self.renamed),
+            ("changed", &self.changed),
+            ("missing", &self.missing),
+            ("more", &self.extra),
+            ("tied", &self.tied),
+        ];
         for (word, names) in parts {
             if names.count > 0 {
                 write!(f, ", {} {word}: {names}", names.count)?;

@@ -47,11 +47,7 @@ fn renamed_and_changed_tensors_are_named() {
     let found = against(&both, BASE).unwrap();
     assert_eq!((found.relation, found.equal, found.changed.first), (Relation::Changed, 4, vec!["h.1.q".to_owned()]));
     let reshaped = BASE.replace("layers.1.q 2,2 B", "layers.1.q 4,1 B");
-    expect(
-        &reshaped,
-        Relation::Shares,
-        "4 of 5 tensors equal org/base@1, 1 missing: layers.1.q, 1 more: layers.1.q",
-    );
+    expect(&reshaped, Relation::Shares, "4 of 5 tensors equal org/base@1, 1 missing: layers.1.q, 1 more: layers.1.q");
 }
 
 #[test]

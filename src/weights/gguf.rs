@@ -45,11 +45,10 @@ pub fn header(reader: &mut (impl Read + Seek), length: u64) -> Result<Header, We
     for _ in 0..pair_count {
         let key = file.name("a metadata key", 65_535)?;
         let kind = file.u32("a metadata type")?;
-        let value = value(&mut file, kind, 0)
-            .map_err(|error| match error {
-                WeightsError::Form(what) => WeightsError::Form(format!("metadata `{}`: {what}", shown(&key))),
-                other => other,
-            })?;
+        let value = value(&mut file, kind, 0).map_err(|error| match error {
+            WeightsError::Form(what) => WeightsError::Form(format!("metadata `{}`: {what}", shown(&key))),
+            other => other,
+        })?;
         if metadata.insert(key.clone(), value).is_some() {
             return Err(WeightsError::form(format!("metadata `{}` is there twice", shown(&key))));
         }
@@ -284,7 +283,11 @@ mod tests {
             .pair("general.architecture", 8, &text("llama"))
             .pair("llama.block_count", 4, &2u32.to_le_bytes())
             .pair("tokens", 9, &[&8u32.to_le_bytes()[..], &2u64.to_le_bytes(), &text("a"), &text("bc")].concat())
-            .pair("nested", 9, &[&9u32.to_le_bytes()[..], &1u64.to_le_bytes(), &0u32.to_le_bytes(), &2u64.to_le_bytes(), b"xy"].concat())
+            .pair(
+                "nested",
+                9,
+                &[&9u32.to_le_bytes()[..], &1u64.to_le_bytes(), &0u32.to_le_bytes(), &2u64.to_le_bytes(), b"xy"].concat(),
+            )
             .tensor("token_embd.weight", &[32, 2], 2, 0, &[7; 36])
             .tensor("norm", &[3], 0, 64, &[0; 12])
     }
@@ -338,7 +341,9 @@ mod tests {
         for count in [u64::MAX, 1 << 63, 1 << 40, 1000] {
             let refused = |bytes: Vec<u8>| refused(&bytes);
             assert!(refused(Gguf { tensor_count: Some(count), ..sound() }.bytes()).contains(" tensors: the file has room for"));
-            assert!(refused(Gguf { pair_count: Some(count), ..sound() }.bytes()).contains(" metadata pairs: the file has room for"));
+            assert!(
+                refused(Gguf { pair_count: Some(count), ..sound() }.bytes()).contains(" metadata pairs: the file has room for")
+            );
             for kind in [0u32, 8, 9, 12] {
                 let array = [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat();
                 assert!(refused(Gguf::new().pair("a", 9, &array).bytes()).contains("the file has room for"), "{kind} {count}");

@@ -80,7 +80,8 @@ impl ShardIndex {
         if text.len() as u64 > MAX_DOCUMENT {
             return Err(WeightsError::form(format!("the index: expected at most {MAX_DOCUMENT} bytes, found {}", text.len())));
         }
-        let wire: Wire = serde_json::from_str(text).map_err(|error| WeightsError::form(format!("the index: {}", said(&error))))?;
+        let wire: Wire =
+            serde_json::from_str(text).map_err(|error| WeightsError::form(format!("the index: {}", said(&error))))?;
         let mut weight_map = BTreeMap::new();
         for (tensor, shard) in wire.weight_map.0 {
             check_name(&tensor)?;
@@ -102,7 +103,12 @@ impl ShardIndex {
     pub fn judge(&self, headers: &BTreeMap<ImagePath, Header>) -> Vec<IndexProblem> {
         let mut problems = Vec::new();
         let shards = self.shards();
-        problems.extend(shards.iter().filter(|shard| !headers.contains_key(**shard)).map(|shard| IndexProblem::MissingShard((*shard).clone())));
+        problems.extend(
+            shards
+                .iter()
+                .filter(|shard| !headers.contains_key(**shard))
+                .map(|shard| IndexProblem::MissingShard((*shard).clone())),
+        );
         let mut lies_in: BTreeMap<&str, &ImagePath> = BTreeMap::new();
         let mut held: BTreeSet<(&ImagePath, &str)> = BTreeSet::new();
         for (shard, header) in headers {

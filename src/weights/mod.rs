@@ -186,7 +186,9 @@ pub fn header(kind: &FileKind, reader: &mut (impl Read + Seek), length: u64) -> 
     match kind {
         FileKind::Safetensors => safetensors::header(reader, length),
         FileKind::Gguf => gguf::header(reader, length),
-        FileKind::Pickle(pickle) => Err(WeightsError::form(format!("{pickle}: a pickle runs code when it is read, so it is not opened"))),
+        FileKind::Pickle(pickle) => {
+            Err(WeightsError::form(format!("{pickle}: a pickle runs code when it is read, so it is not opened")))
+        }
         FileKind::Other => Err(WeightsError::form("expected safetensors or GGUF, found neither")),
     }
 }

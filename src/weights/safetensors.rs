@@ -66,7 +66,8 @@ impl<'de> Deserialize<'de> for Object {
 /// Reads the header of a file of `length` bytes, from its first byte.
 pub fn header(reader: &mut (impl Read + Seek), length: u64) -> Result<Header, WeightsError> {
     let (start, text) = text(reader, length)?;
-    let Object(members) = serde_json::from_str(&text).map_err(|error| WeightsError::form(format!("the header: {}", said(&error))))?;
+    let Object(members) =
+        serde_json::from_str(&text).map_err(|error| WeightsError::form(format!("the header: {}", said(&error))))?;
     drop(text);
     let (mut tensors, mut metadata) = (Vec::new(), Vec::new());
     for (name, member) in members {
@@ -94,7 +95,10 @@ fn text(reader: &mut (impl Read + Seek), length: u64) -> Result<(u64, String), W
     reader.read_exact(&mut raw)?;
     let size = u64::from_le_bytes(raw);
     if size > length - 8 {
-        return Err(WeightsError::form(format!("the header: expected {size} bytes, found {} to the end of the file", length - 8)));
+        return Err(WeightsError::form(format!(
+            "the header: expected {size} bytes, found {} to the end of the file",
+            length - 8
+        )));
     }
     if size > MAX_HEADER {
         return Err(WeightsError::form(format!("the header: expected at most {MAX_HEADER} bytes, found {size}")));
@@ -157,7 +161,12 @@ mod tests {
 
     #[test]
     fn a_sound_file_is_read() {
-        let bytes = safe(&[("b", "F32", &[2, 1], &[1; 8]), ("a", "U8", &[3], b"abc"), ("s", "BF16", &[], &[0; 2]), ("z", "I8", &[0], b"")]);
+        let bytes = safe(&[
+            ("b", "F32", &[2, 1], &[1; 8]),
+            ("a", "U8", &[3], b"abc"),
+            ("s", "BF16", &[], &[0; 2]),
+            ("z", "I8", &[0], b""),
+        ]);
         let header = read(&bytes).unwrap();
         let names: Vec<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         assert_eq!(names, ["b", "a", "s", "z"]);
@@ -222,7 +231,10 @@ mod tests {
         assert_eq!(file(("[1,2]", "[1]"), ("[2,3]", "[1]"), b"xyz"), "tensor `a`: 1 bytes before it belong to no tensor");
         assert_eq!(file(("[0,1]", "[1]"), ("[1,2]", "[1]"), b"xyz"), "1 bytes behind the last tensor belong to none");
         assert!(file(("[0,1]", "[1]"), ("[1,4]", "[3]"), b"xyz").starts_with("tensor `b`: expected 3 bytes at byte "));
-        assert_eq!(file(("[0,1]", "[1]"), ("[3,1]", "[2]"), b"xyz"), "tensor `b`: expected an end behind its beginning, found 3 to 1");
+        assert_eq!(
+            file(("[0,1]", "[1]"), ("[3,1]", "[2]"), b"xyz"),
+            "tensor `b`: expected an end behind its beginning, found 3 to 1"
+        );
         assert_eq!(file(("[0,1]", "[1]"), ("[1,3]", "[3]"), b"xyz"), "tensor `b`: U8 [3]: expected 3 bytes, found 2");
         let end = u64::MAX;
         let far = format!("[{},{end}]", end - 1);

@@ -11,17 +11,17 @@ use pack::{digest, path};
 #[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]
 #[path = "../../src/archive/testing.rs"]
 mod archives;
+#[path = "../support/server.rs"]
+mod server;
 #[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]
 #[path = "../../src/weights/testing.rs"]
 mod weights;
-#[path = "../support/server.rs"]
-mod server;
 
 mod engines;
 mod golden;
 mod hub;
+mod recognise;
 mod refusals;
 mod reproducible;
 mod schema;
-mod recognise;
 mod support;

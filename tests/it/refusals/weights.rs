@@ -105,7 +105,12 @@ pub const ROWS: &[Row] = &[
     row(
         "a GGUF with nested arrays",
         GGUF,
-        |b| b.write("m.gguf", Gguf::new().pair("a", 9, &[&9u32.to_le_bytes()[..], &1u64.to_le_bytes()].concat().repeat(50)).bytes()),
+        |b| {
+            b.write(
+                "m.gguf",
+                Gguf::new().pair("a", 9, &[&9u32.to_le_bytes()[..], &1u64.to_le_bytes()].concat().repeat(50)).bytes(),
+            )
+        },
         "refused: metadata `a`: arrays lie more than 4 deep",
     ),
     row(
