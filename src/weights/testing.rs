@@ -34,9 +34,12 @@ pub struct Gguf {
     pub tensor_count: Option<u64>,
     /// Instead of the true number.
     pub pair_count: Option<u64>,
-    pairs: Vec<Vec<u8>>,
-    infos: Vec<Vec<u8>>,
-    data: Vec<u8>,
+    /// Each pair as it lies in the file.
+    pub pairs: Vec<Vec<u8>>,
+    /// Each description of a tensor, likewise.
+    pub infos: Vec<Vec<u8>>,
+    /// The tensors and the padding between them.
+    pub data: Vec<u8>,
 }
 
 impl Gguf {
