@@ -15,9 +15,11 @@ pub mod competition;
 pub mod lockfile;
 pub mod manifest;
 pub mod text;
+pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
 pub mod plan;
+pub mod recognise;
 pub mod secret;
 pub mod step;
 pub mod templates;
@@ -31,6 +33,7 @@ pub mod pipe;
 pub mod progress;
 pub mod source;
 pub mod store;
+pub mod tensors;
 pub mod tool;
 
 // 4 commands: choose capabilities, call the above, render

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::error::{Problem, take_apart};
+use super::inspect_weights;
 use super::project::refuse_secrets;
 use crate::archive::{self, ArchiveKind};
 use crate::competition::Competition;
@@ -42,6 +43,11 @@ pub enum Kind {
     Packages,
     Listing,
     Layout,
+    Safetensors,
+    Gguf,
+    SafetensorsIndex,
+    AdapterConfig,
+    Pickle,
 }
 
 /// What a file is.
@@ -53,12 +59,15 @@ pub struct Inspected {
     pub digest: Option<String>,
     /// Lines about it.
     pub lines: Vec<String>,
+    /// Of a file of weights, its tensors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<inspect_weights::Listed>,
     /// Why `pack` does not take it.
     pub refused: Option<String>,
 }
 
 /// Reads a file as a kind, or as the kind that its name says.
-pub fn inspect(path: &Path, kind: Option<Kind>) -> Result<Inspected> {
+pub fn inspect(path: &Path, kind: Option<Kind>, tensors: bool) -> Result<Inspected> {
     let meta = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let Some(kind) = kind.or_else(|| guess(path, meta.is_dir())) else {
         let kinds: Vec<String> = Kind::value_variants().iter().map(|kind| word(*kind)).collect();
@@ -74,11 +83,15 @@ pub fn inspect(path: &Path, kind: Option<Kind>) -> Result<Inspected> {
     } else {
         None
     };
-    let (lines, refused) = match read(path, kind) {
-        Ok(lines) => (lines, None),
-        Err(error) => (Vec::new(), Some(one_line(&error))),
+    let read = match kind {
+        Kind::Safetensors | Kind::Gguf => inspect_weights::file(path, tensors).map(|(lines, listed)| (lines, Some(listed))),
+        _ => read(path, kind).map(|lines| (lines, None)),
     };
-    Ok(Inspected { kind: word(kind), digest, lines, refused })
+    let (lines, weights, refused) = match read {
+        Ok((lines, weights)) => (lines, weights, None),
+        Err(error) => (Vec::new(), None, Some(one_line(&error))),
+    };
+    Ok(Inspected { kind: word(kind), digest, lines, weights, refused })
 }
 
 fn one_line(error: &anyhow::Error) -> String {
@@ -126,6 +139,8 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
         "competition.toml" => Some(Kind::Competition),
         "InRelease" => Some(Kind::Inrelease),
         "Packages" | "Packages.xz" | "Packages.gz" => Some(Kind::Packages),
+        "adapter_config.json" => Some(Kind::AdapterConfig),
+        name if name.ends_with(".safetensors.index.json") => Some(Kind::SafetensorsIndex),
         name if is_pylock(name) => Some(Kind::Pylock),
         name if name.starts_with("requirements") && name.ends_with(".txt") => Some(Kind::Requirements),
         _ => match name.rsplit_once('.')?.1 {
@@ -133,7 +148,7 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
             "zip" => Some(Kind::Zip),
             "deb" => Some(Kind::Deb),
             "tar" => Some(Kind::Tar),
-            _ => None,
+            _ => inspect_weights::guess(path, name),
         },
     }
 }
@@ -208,6 +223,9 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
             let tree = crate::tree::Tree::new(files)?;
             Ok(vec![format!("tree {}", tree.digest()), format!("{} files, {} bytes", tree.files().len(), tree.size())])
         }
+        Kind::Safetensors | Kind::Gguf | Kind::Pickle => inspect_weights::file(path, false).map(|(lines, _)| lines),
+        Kind::SafetensorsIndex => inspect_weights::index(path),
+        Kind::AdapterConfig => inspect_weights::adapter(&clean()?),
         Kind::Layout => {
             let images = super::image::ls(path, false)?;
             Ok(images.iter().map(|image| format!("{} {}", image.tag, image.config)).collect())
@@ -230,7 +248,7 @@ mod tests {
         ] {
             let path = dir.path().join(name);
             fs::write(&path, text).unwrap();
-            let shown = super::text(&inspect(&path, None).unwrap());
+            let shown = super::text(&inspect(&path, None, false).unwrap());
             assert!(shown.contains("holds a Hugging Face token") && !shown.contains("EXAMPLE"), "{shown}");
         }
     }

@@ -30,6 +30,7 @@ pub mod error;
 pub mod image;
 pub mod init;
 pub mod inspect;
+pub mod inspect_weights;
 pub mod lock;
 pub mod project;
 mod render;
@@ -179,6 +180,9 @@ enum Command {
         /// Read it as this kind, whatever its name
         #[arg(long = "as", value_enum, value_name = "KIND")]
         kind: Option<inspect::Kind>,
+        /// Of weights, list every tensor with its digest: reads the whole file once more
+        #[arg(long)]
+        tensors: bool,
     },
     /// Look after the store
     #[command(subcommand)]
@@ -472,8 +476,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&images, |images| images.iter().map(render::image).collect())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Inspect { file, kind } => {
-            let inspected = inspect::inspect(file, *kind)?;
+        Command::Inspect { file, kind, tensors } => {
+            let inspected = inspect::inspect(file, *kind, *tensors)?;
             let refused = inspected.refused.is_some();
             out.show(&inspected, inspect::text)?;
             Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,14 @@ impl Store {
     /// A remembered text.
     pub fn recall(&self, kind: &str, key: &Digest) -> Option<String> {
         fs::read_to_string(self.cache_path(kind, key)).ok()
+    }
+
+    /// A remembered text, unless it is longer than `most` bytes.
+    pub fn recall_at_most(&self, kind: &str, key: &Digest, most: u64) -> Option<String> {
+        let file = fs::File::open(self.cache_path(kind, key)).ok()?;
+        let mut text = String::new();
+        file.take(most + 1).read_to_string(&mut text).ok()?;
+        (text.len() as u64 <= most).then_some(text)
     }
 
     /// Remembers a text; replaces an older one.

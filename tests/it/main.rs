@@ -13,10 +13,14 @@ use pack::{digest, path};
 mod archives;
 #[path = "../support/server.rs"]
 mod server;
+#[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]
+#[path = "../../src/weights/testing.rs"]
+mod weights;
 
 mod engines;
 mod golden;
 mod hub;
+mod recognise;
 mod refusals;
 mod reproducible;
 mod schema;
