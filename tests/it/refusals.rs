@@ -12,6 +12,7 @@ use crate::support::{Bench, Ran};
 mod archives;
 mod disk;
 mod documents;
+mod hub;
 mod network;
 mod trees;
 mod wheels;
@@ -49,7 +50,7 @@ pub struct Refused {
 }
 
 /// All of it.
-const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, wheels::ROWS];
+const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, wheels::ROWS, hub::ROWS];
 
 /// What the table must cover, and how many rows of it there are at least.
 const MUST: &[(&str, usize)] = &[
@@ -75,6 +76,7 @@ const MUST: &[(&str, usize)] = &[
     ("empty", 2),
     ("special files", 4),
     ("stale", 3),
+    ("hub", 32),
 ];
 
 #[test]
