@@ -11,6 +11,8 @@ use pack::{digest, path};
 #[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]
 #[path = "../../src/archive/testing.rs"]
 mod archives;
+#[path = "../support/hub.rs"]
+mod hub_server;
 #[path = "../support/server.rs"]
 mod server;
 #[allow(dead_code, missing_docs, reason = "unit tests use the rest of it")]

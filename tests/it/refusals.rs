@@ -12,6 +12,7 @@ use crate::support::{Bench, Ran};
 mod archives;
 mod disk;
 mod documents;
+mod hub;
 mod network;
 mod trees;
 mod weights;
@@ -50,7 +51,8 @@ pub struct Refused {
 }
 
 /// All of it.
-const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, weights::ROWS, wheels::ROWS];
+const TABLE: &[&[Row]] =
+    &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, weights::ROWS, wheels::ROWS, hub::ROWS];
 
 /// What the table must cover, and how many rows of it there are at least.
 const MUST: &[(&str, usize)] = &[
@@ -77,6 +79,7 @@ const MUST: &[(&str, usize)] = &[
     ("special files", 4),
     ("stale", 3),
     ("weights", 15),
+    ("hub", 32),
 ];
 
 #[test]

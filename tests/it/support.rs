@@ -16,6 +16,7 @@ use pack::tool::Uv;
 use tempfile::TempDir;
 
 use crate::archives::{TestZip, ZipMember, record_hash};
+use crate::hub_server::{Hub, HubFile};
 use crate::server::{Answer, Server};
 
 /// The program under test.
@@ -79,6 +80,7 @@ pub struct Bench {
     project: PathBuf,
     store: PathBuf,
     index: Option<Index>,
+    hub: Option<Hub>,
 }
 
 /// How a run went, with the bench's folders replaced by `[project]`, `[store]` and `[dir]`.
@@ -117,7 +119,7 @@ impl Bench {
         let mut env = BTreeMap::new();
         env.insert("PATH".into(), std::env::var_os("PATH").unwrap_or_default());
         env.insert("HOME".into(), dir.path().join("home").into_os_string());
-        let bench = Self { dir, env, wrapper: Vec::new(), program: PACK.into(), project, store, index: None };
+        let bench = Self { dir, env, wrapper: Vec::new(), program: PACK.into(), project, store, index: None, hub: None };
         bench.write_all(files);
         bench
     }
@@ -223,6 +225,10 @@ impl Bench {
         if let Some(index) = &self.index {
             text = text.replace(&index.server.url(""), "[index]");
         }
+        if let Some(hub) = &self.hub {
+            let url = hub.server.url("");
+            text = text.replace(&url, "[hub]").replace(&url.replace("127.0.0.1", "localhost"), "[storage]");
+        }
         without_random_names(&text)
     }
 
@@ -247,6 +253,23 @@ impl Bench {
     /// The index of [`Bench::indexed`].
     pub fn index(&self) -> &Index {
         self.index.as_ref().expect("only `indexed` has one")
+    }
+
+    /// The smallest project whose base model is a repository of a hub of its own: a file in git, one in LFS.
+    pub fn hubbed() -> Self {
+        let mut bench = Self::tiny();
+        bench.edit("pack.toml", "path = \"model\"", "hf = \"org/tiny\"");
+        let hub = Hub::start();
+        hub.commit("org/tiny", COMMIT, &hub_files());
+        bench.set("HF_ENDPOINT", hub.server.url(""));
+        bench.set("NO_PROXY", "127.0.0.1");
+        bench.hub = Some(hub);
+        bench
+    }
+
+    /// The hub of [`Bench::hubbed`].
+    pub fn hub(&self) -> &Hub {
+        self.hub.as_ref().expect("only `hubbed` has one")
     }
 
     /// Forgets everything fetched: an empty store, and an empty cache of uv's.
@@ -304,6 +327,14 @@ impl Index {
         self.server.forget(&path);
         self.server.on(&path, answer);
     }
+}
+
+/// The commit that [`Bench::hubbed`] offers.
+pub const COMMIT: &str = "1111111111111111111111111111111111111111";
+
+/// Its files; the second, of 100 kB, is in LFS.
+pub fn hub_files() -> [HubFile; 2] {
+    [HubFile::git("config.json", "{\"layers\": 1}\n"), HubFile::lfs("weights.bin", noise(100_000))]
 }
 
 /// The file that [`Bench::indexed`] offers.

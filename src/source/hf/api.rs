@@ -103,7 +103,10 @@ pub fn commit(net: &Net, account: &Account, repository: Repository, revision: &s
     }
     let url = account.url(repository.api().chain(["revision", revision]));
     let answer = net.get(&url, None, PAGE_CAP).map_err(|error| explain(error, account, repository, Some(revision)))?;
-    let wrong = |what: String| SourceError::new(format!("cannot read what the Hub says of {}: {what}", repository.name));
+    let wrong = |what: String| {
+        SourceError::new(format!("cannot read what the Hub says of {}: {what}", repository.name))
+            .help("ask another Hub or mirror: HF_ENDPOINT names it")
+    };
     let said: Revision = serde_json::from_slice(&answer).map_err(|error| wrong(error.to_string()))?;
     let commit = Commit::new(&said.sha).map_err(|error| wrong(error.to_string()))?;
     if Commit::new(revision).is_ok_and(|asked| asked != commit) {

@@ -47,9 +47,10 @@ impl Cache {
         task: &Task,
     ) -> Result<bool, StoreError> {
         let places = [self.folder.join("blobs").join(expected.hex()), self.snapshot(commit, path)];
+        // A snapshot's entry is a link to a blob, mostly the same one; a link to nowhere is no file.
+        let mut places: Vec<PathBuf> = places.into_iter().flat_map(std::fs::canonicalize).collect();
+        places.dedup();
         for place in places {
-            // A snapshot's entry is a link to a blob; a link to nowhere is no file.
-            let Ok(place) = std::fs::canonicalize(place) else { continue };
             match cx.store.adopt_file(&place, expected, size, task) {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Mismatch { .. } | StoreError::Length { .. } | StoreError::Moving { .. }) => {

@@ -67,7 +67,9 @@ impl Commons<'_> {
             return Err(mirror(format!("{what}: expected git SHA-1 {sha1}, found {}", git_sha1(&bytes))));
         }
         if bytes.starts_with(POINTER) {
-            return Err(mirror(format!("{what} is a git-lfs pointer and not the file itself")));
+            return Err(SourceError::new(format!("{what} is a git-lfs pointer and not the file itself")).help(
+                "its author put it there without git-lfs: tell them, name another `revision`, or leave it out with `files`",
+            ));
         }
         let digest = cx.store.add_bytes(&bytes)?;
         cx.store.remember("git-blobs", &key, &format!("{digest}\n"))?;
@@ -102,7 +104,7 @@ pub fn in_repository(pin: &HubPin, file: &TreeFile) -> String {
 }
 
 fn mirror(what: String) -> SourceError {
-    SourceError::new(what).help("the Hub or mirror that HF_ENDPOINT names serves something else than it lists: ask another one")
+    SourceError::new(what).help(super::MIRROR)
 }
 
 /// Whether some bytes are the git blob of this name.

@@ -4,6 +4,8 @@
 //! which is checked while its SHA-256 is learned. The user's local Hub cache is looked in before the network.
 //! Must never let a token reach another origin than the Hub's, nor any text.
 
+use url::Url;
+
 use super::pypi::inside::choose;
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Artifact, Basis, Commit, HubKind, HubPin, Name, Pin, Role};
@@ -22,6 +24,9 @@ use account::Account;
 use api::{Listed, Oid, Repository};
 use cache::Cache;
 use download::{Commons, in_repository};
+
+/// What to do about a Hub that lies.
+const MIRROR: &str = "the Hub or mirror that HF_ENDPOINT names serves something else than it lists: ask another one";
 
 /// Files of a repository on the Hub.
 pub struct Hub;
@@ -126,10 +131,13 @@ fn explain(error: NetError, account: &Account, repository: Repository, revision:
     let kind = repository.kind.as_str();
     let page = repository.page(account);
     let token = "HF_TOKEN, or log in with `hf auth login`";
-    let (status, code) = match &error {
-        NetError::Status { status, code, .. } => (*status, code.clone().unwrap_or_default()),
-        _ => return SourceError::new(format!("cannot take {kind} {name} from the Hub")).because(error),
+    let (url, status, code) = match &error {
+        NetError::Status { url, status, code } => (url, *status, code.clone().unwrap_or_default()),
+        _ => return untold(error, kind, name),
     };
+    if !Url::parse(url).is_ok_and(|url| url.origin() == account.endpoint.origin()) {
+        return elsewhere(error, kind, name);
+    }
     let revision = revision.unwrap_or("main");
     let (message, help) = match (status, code.as_str()) {
         (401 | 403, "GatedRepo") | (403, _) if account.has_token() => (
@@ -153,6 +161,10 @@ fn explain(error: NetError, account: &Account, repository: Repository, revision:
             format!("the Hub has no {kind} {name}"),
             format!("look at {page}, and at the spelling; if it is private, set a token in {token}"),
         ),
+        (404 | 410, "RevisionNotFound") if Commit::new(revision).is_err() => (
+            format!("{kind} {name} has no revision `{}`", revision.escape_debug()),
+            format!("its branches, tags and commits are at {page}; name one with `revision`"),
+        ),
         (404 | 410, _) if Commit::new(revision).is_ok() => (
             format!("the Hub no longer has commit {revision} of {kind} {name}, or a file of it"),
             "name another mirror in HF_ENDPOINT, use a folder made by `pack vendor`, or choose afresh with `pack lock --upgrade`"
@@ -162,7 +174,32 @@ fn explain(error: NetError, account: &Account, repository: Repository, revision:
             format!("the Hub has no {kind} {name}, or it has no revision `{}`", revision.escape_debug()),
             format!("look at {page}, and at the spelling; if it is private, set a token in {token}"),
         ),
-        _ => return SourceError::new(format!("cannot take {kind} {name} from the Hub")).because(error),
+        _ => return untold(error, kind, name),
     };
     SourceError::new(message).because(error).help(help)
+}
+
+/// A failure that says nothing of the repository itself.
+fn untold(error: NetError, kind: &str, name: &str) -> SourceError {
+    let help = match &error {
+        NetError::Wrong { .. } | NetError::TooLong { .. } | NetError::Redirect { .. } => Some(MIRROR),
+        _ => error.help(),
+    };
+    let untold = SourceError::new(format!("cannot take {kind} {name} from the Hub"));
+    match help {
+        Some(help) => untold.because(error).help(help),
+        None => untold.because(error),
+    }
+}
+
+/// The Hub gave leave and sent on to where its files lie, and that place refuses.
+fn elsewhere(error: NetError, kind: &str, name: &str) -> SourceError {
+    let help = match &error {
+        NetError::Status { status: 401 | 403 | 404 | 410, .. } => {
+            "the Hub sends on to there for a short while only: type the same command again; if it stays so, look whether a proxy or \
+             a firewall stands between"
+        }
+        _ => "type the same command again later, what has come so far is kept",
+    };
+    SourceError::new(format!("cannot take {kind} {name} from where the Hub keeps its files")).because(error).help(help)
 }

@@ -119,12 +119,12 @@ pub const ROWS: &[Row] = &[
         |b| std::fs::remove_file(b.at("pack.toml")).unwrap(),
         "error: there is no pack.toml in `[project]`\nhelp: `pack init` makes a project",
     ),
-    row(
+    locked(
         "unknown",
-        "a source that is not read yet",
-        "lock",
-        |b| b.edit("pack.toml", "path = \"raw\"", "hf = \"a/b\""),
-        "error: this pack does not read source `hf` yet\nhelp: bring the files beside pack.toml and name them with `path`",
+        "a source that no lock has",
+        "fetch",
+        |b| b.edit("pack.lock", "source = \"path\"", "source = \"oci\""),
+        "error: pack.lock:21:10: unknown variant `oci`, expected one of `pypi`, `wheel`, `debian`, `ubuntu`, `path`, `step`, `hf`, `git`, `url`",
     ),
     row(
         "unknown",
