@@ -18,6 +18,7 @@ pub mod text;
 
 // 2 decisions: pure functions, documents in, documents out
 pub mod plan;
+pub mod rules;
 pub mod secret;
 pub mod step;
 pub mod templates;
