@@ -13,6 +13,7 @@ mod archives;
 mod disk;
 mod documents;
 mod network;
+mod rules;
 mod trees;
 mod wheels;
 
@@ -49,7 +50,7 @@ pub struct Refused {
 }
 
 /// All of it.
-const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, wheels::ROWS];
+const TABLE: &[&[Row]] = &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, wheels::ROWS, rules::ROWS];
 
 /// What the table must cover, and how many rows of it there are at least.
 const MUST: &[(&str, usize)] = &[
@@ -75,6 +76,7 @@ const MUST: &[(&str, usize)] = &[
     ("empty", 2),
     ("special files", 4),
     ("stale", 3),
+    ("competition", 9),
 ];
 
 #[test]
