@@ -20,6 +20,7 @@ pub mod weights;
 // 2 decisions: pure functions, documents in, documents out
 pub mod plan;
 pub mod recognise;
+pub mod rules;
 pub mod secret;
 pub mod step;
 pub mod templates;

@@ -81,6 +81,8 @@ pub fn lock(project: &mut Project, options: &Options, session: &Session) -> Resu
     refuse_secret_code(&lock, old.as_ref(), session)?;
     let changes = old.as_ref().map_or_else(Vec::new, |old| lock.changes_since(old));
     let written = project.write_lock(&lock)?;
+    // `pack check` judges by the rules as locked, whatever becomes of the file.
+    session.store.remember("competition", &lock.competition.digest, &project.competition_text)?;
     let missing = missing(&lock, session)?;
     let bytes_to_fetch = missing.iter().map(|(_, size)| size).sum();
     for warning in &warnings {

@@ -26,7 +26,10 @@ use crate::templates;
 
 pub mod adopt;
 pub mod build;
+pub mod check;
+mod competition;
 pub mod error;
+mod facts;
 pub mod image;
 pub mod init;
 pub mod inspect;
@@ -170,6 +173,39 @@ enum Command {
         #[arg(long)]
         no_cache: bool,
     },
+    /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
+    #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]
+    Check {
+        #[command(flatten)]
+        project: ProjectDir,
+        /// Judge by this competition instead: a built-in name, or a file of the project
+        #[arg(long, value_name = "NAME|FILE")]
+        competition: Option<String>,
+        /// Say how a rule is judged, and do nothing else
+        #[arg(long, value_name = "ID")]
+        explain: Option<String>,
+        /// Let what cannot be told count as found
+        #[arg(long, value_enum, value_name = "WHAT")]
+        deny: Option<Deny>,
+        /// Let a rule pass all the same; the report says so, and why
+        #[arg(long, value_name = "ID", requires = "because")]
+        allow: Vec<String>,
+        /// Why, one for each `--allow`
+        #[arg(long, value_name = "TEXT", requires = "allow")]
+        because: Vec<String>,
+        /// How the report is written
+        #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+        format: CheckFormat,
+    },
+    /// List the rules that `pack check` judges, or explain one
+    Rules {
+        /// Explain this one
+        #[arg(long, value_name = "ID")]
+        explain: Option<String>,
+    },
+    /// The rules as a file: make one, show one, judge one
+    #[command(subcommand)]
+    Competition(CompetitionCommand),
     /// Look into an image
     #[command(subcommand)]
     Image(ImageCommand),
@@ -192,6 +228,43 @@ enum Command {
         /// The shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+}
+
+/// What a check may refuse beside failures.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Deny {
+    Unknown,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CheckFormat {
+    Text,
+    Json,
+    Sarif,
+}
+
+#[derive(Subcommand)]
+enum CompetitionCommand {
+    /// Write a built-in competition to a new file, to change it
+    New {
+        /// The file
+        file: PathBuf,
+        /// Which one
+        #[arg(long, value_name = "NAME", default_value = "neurips-2023-llm-efficiency")]
+        from: String,
+    },
+    /// Show a competition's rules and rulings; without a name, list the built-in ones
+    Show {
+        /// A built-in name, or a file here
+        #[arg(value_name = "NAME|FILE")]
+        name: Option<String>,
+    },
+    /// Judge a competition file
+    Validate {
+        /// The file
+        file: String,
     },
 }
 
@@ -471,6 +544,56 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
+        Command::Check { project, competition, deny, allow, because, format, .. } => {
+            if allow.len() != because.len() {
+                bail!(Problem::new("expected one `--because` for each `--allow`").help("`--allow ID --because TEXT`"));
+            }
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let options = check::Options {
+                competition: competition.clone(),
+                deny_unknown: deny.is_some(),
+                allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
+            };
+            let report = check::check(&project, &options, &session)?;
+            let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(1) };
+            match format {
+                CheckFormat::Text => out.show(&report, check::text)?,
+                CheckFormat::Json => Out { json: true }.show(&report, check::text)?,
+                CheckFormat::Sarif => Out { json: true }.show(&check::sarif(&report), |value| value.to_string())?,
+            }
+            Ok(code)
+        }
+        Command::Rules { explain: Some(id) } => explain(id, Path::new("."), &out),
+        Command::Rules { explain: None } => {
+            let list: Vec<(&str, &str)> = crate::rules::TABLE.iter().map(|row| (row.id, row.summary)).collect();
+            out.show(&list, |list| list.iter().map(|(id, summary)| format!("{id:20} {summary}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Competition(CompetitionCommand::New { file, from }) => {
+            competition::new(file, from)?;
+            let value = serde_json::json!({ "file": file, "from": from });
+            out.show(&value, |_| format!("wrote {}; name it under [submission] competition\n", file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Competition(CompetitionCommand::Show { name: None }) => {
+            let list: Vec<&str> = crate::competition::BUILT_IN.iter().map(|(name, _)| *name).collect();
+            out.show(&list, |list| list.iter().map(|name| format!("{name}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Competition(CompetitionCommand::Show { name: Some(name) }) => {
+            let (_, text) = competition::read(name)?;
+            let table: toml::Table = toml::from_str(&text)?;
+            out.show(&table, |_| text.clone())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Competition(CompetitionCommand::Validate { file }) => {
+            let (read, _) = competition::read(file)?;
+            let value = serde_json::json!({ "name": read.name, "rules": read.rules.len(), "rulings": read.rulings.len() });
+            out.show(&value, |_| competition::summary(&read))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Image(ImageCommand::Ls { layout, files }) => {
             let images = image::ls(layout, *files)?;
             out.show(&images, |images| images.iter().map(render::image).collect())?;
@@ -511,6 +634,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Explains a rule, with what the competition of the project here says of it, if there is one.
+fn explain(id: &str, dir: &Path, out: &Out) -> Result<ExitCode> {
+    let row = check::row(id)?;
+    let competition = check::competition_here(dir);
+    let value = serde_json::json!({ "id": row.id, "summary": row.summary, "explain": row.explain });
+    out.show(&value, |_| check::explain(row, competition.as_ref()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {

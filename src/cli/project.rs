@@ -39,8 +39,12 @@ pub struct Project {
     pub root: PathBuf,
     /// What the author asks for.
     pub manifest: Manifest,
+    /// The text of pack.toml.
+    pub manifest_text: String,
     /// The rules.
     pub competition: Competition,
+    /// The text they were read from.
+    pub competition_text: String,
     /// Where the rules came from.
     pub competition_pin: CompetitionPin,
     /// The text of `pack.lock`, where there is one.
@@ -66,7 +70,7 @@ impl Project {
         };
         refuse_secrets("pack.toml", text.as_bytes())?;
         let manifest = Manifest::parse(&text)?;
-        let (competition, competition_pin) = load_competition(root, &manifest.submission.competition)?;
+        let (competition, competition_pin, competition_text) = load_competition(root, &manifest.submission.competition)?;
         if let Err(known) = competition.track(&manifest.submission.track) {
             let (line, column) = crate::text::locate(&text, "submission", Some("track"));
             let track = &manifest.submission.track;
@@ -81,7 +85,16 @@ impl Project {
             Err(error) if is_missing(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok(Project { root: root.to_owned(), manifest, competition, competition_pin, lock_text, _held: held })
+        Ok(Project {
+            root: root.to_owned(),
+            manifest,
+            manifest_text: text,
+            competition,
+            competition_text,
+            competition_pin,
+            lock_text,
+            _held: held,
+        })
     }
 
     /// The lock, where there is one.
@@ -182,7 +195,8 @@ fn sweep(root: &Path) {
     }
 }
 
-fn load_competition(root: &Path, named: &str) -> Result<(Competition, CompetitionPin)> {
+/// A competition by its built-in name, or by the path of a file in the folder: judged, pinned, and its text.
+pub(super) fn load_competition(root: &Path, named: &str) -> Result<(Competition, CompetitionPin, String)> {
     let is_file = named.ends_with(".toml") || named.contains('/');
     let (text, path) = if is_file {
         let path = root.join(named);
@@ -197,17 +211,13 @@ fn load_competition(root: &Path, named: &str) -> Result<(Competition, Competitio
         match competition::built_in(named) {
             Ok(text) => (text.to_owned(), None),
             Err(near) => {
-                let help = match near {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "name a built-in one, or a file such as `competition.toml`".to_owned(),
-                };
-                bail!(Problem::new(format!("there is no competition `{named}`")).help(help));
+                bail!(Problem::new(format!("there is no competition `{named}`")).help(competition::unknown(near)));
             }
         }
     };
     let competition = Competition::parse(path.as_deref().unwrap_or(named), &text)?;
     let pin = CompetitionPin { name: competition.name.clone(), path, digest: Digest::of(text.as_bytes()) };
-    Ok((competition, pin))
+    Ok((competition, pin, text))
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {

@@ -14,6 +14,7 @@ mod disk;
 mod documents;
 mod hub;
 mod network;
+mod rules;
 mod trees;
 mod weights;
 mod wheels;
@@ -51,8 +52,17 @@ pub struct Refused {
 }
 
 /// All of it.
-const TABLE: &[&[Row]] =
-    &[documents::ROWS, trees::ROWS, archives::ROWS, network::ROWS, disk::ROWS, weights::ROWS, wheels::ROWS, hub::ROWS];
+const TABLE: &[&[Row]] = &[
+    documents::ROWS,
+    trees::ROWS,
+    archives::ROWS,
+    network::ROWS,
+    disk::ROWS,
+    weights::ROWS,
+    wheels::ROWS,
+    hub::ROWS,
+    rules::ROWS,
+];
 
 /// What the table must cover, and how many rows of it there are at least.
 const MUST: &[(&str, usize)] = &[
@@ -80,6 +90,7 @@ const MUST: &[(&str, usize)] = &[
     ("stale", 3),
     ("weights", 15),
     ("hub", 32),
+    ("competition", 9),
 ];
 
 #[test]

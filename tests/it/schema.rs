@@ -33,6 +33,22 @@ fn schemas_are_those_of_the_types() {
     }
 }
 
+/// The report of `pack check`: its schema is that of the type, and true of a report.
+#[test]
+fn a_report_fits_its_schema() {
+    let mut schema = schemars::schema_for!(pack::cli::check::Report).to_value();
+    schema["title"] = "The report of pack check".into();
+    held(&root().join("schemas/check.json"), (serde_json::to_string_pretty(&schema).unwrap() + "\n").as_bytes());
+    let bench = crate::support::Bench::tiny();
+    bench.run("lock").good();
+    let report: Value = serde_json::from_str(&bench.run("check --format json").out).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert_eq!(validator.iter_errors(&report).map(|error| error.to_string()).collect::<Vec<_>>(), [""; 0]);
+    let mut bad = report;
+    bad["findings"][0]["outcome"] = "maybe".into();
+    assert!(!validator.is_valid(&bad));
+}
+
 /// What `schema` says against a TOML document; empty when it fits.
 fn faults(schema: &Value, text: &str) -> Vec<String> {
     let table: toml::Table = toml::from_str(text).unwrap();

@@ -92,7 +92,7 @@ pub const ROWS: &[Row] = &[
         "an unknown key in the competition",
         "lock",
         |b| b.edit("competition.toml", "title", "titel"),
-        "error: competition.toml:2:1: unknown field `titel`, expected one of `name`, `title`, `text`, `tracks`, `approved`\nhelp: did you mean `title`?",
+        "error: competition.toml:2:1: unknown field `titel`, expected one of `name`, `title`, `text`, `tracks`, `base`, `families`, `approved`, `refused`, `data`, `datasets`, `generators`, `licenses`, `team`, `submissions`, `serving`, `tolerances`, `accept`, `keys`, `scoring`, `rules`, `rulings`\nhelp: did you mean `title`?",
     ),
     locked(
         "unknown",

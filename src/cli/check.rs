@@ -1,0 +1,275 @@
+//! `pack check`: judge what is locked by the rules as locked, and say how each is known.
+//!
+//! Layer 4 (commands). Gathers facts, calls the rules, tells. Must never call a thing passed that nobody could
+//! tell, and never change the project.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::error::Problem;
+use super::project::{self, Project};
+use super::{Session, facts};
+use crate::competition::Competition;
+use crate::digest::Digest;
+use crate::rules::{self, Facts, Finding, Outcome, Row, TABLE};
+use crate::text::nearest;
+
+/// How a check is run.
+#[derive(Default)]
+pub struct Options {
+    /// Another competition than the locked one.
+    pub competition: Option<String>,
+    /// Whether what cannot be told counts as found.
+    pub deny_unknown: bool,
+    /// Rules that are let pass, and why.
+    pub allow: BTreeMap<String, String>,
+}
+
+/// What a check found.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct Report {
+    /// Version of this form.
+    pub version: u32,
+    /// The competition's name.
+    pub competition: String,
+    /// SHA-256 of the competition file that was judged by.
+    pub competition_digest: Digest,
+    /// The track.
+    pub track: String,
+    /// Where the competition file as it is now differs from the one judged by, a sentence each.
+    pub differs: Vec<String>,
+    /// Every finding.
+    pub findings: Vec<Finding>,
+    /// Rules that do not bear on this submission.
+    pub not_asked: Vec<String>,
+    /// How many findings fail, and are not allowed.
+    pub failed: usize,
+    /// How many cannot be told, and are not allowed.
+    pub unknown: usize,
+    /// How many pass.
+    pub passed: usize,
+    /// How many are allowed all the same.
+    pub allowed: usize,
+    /// Whether this is enough.
+    pub accepted: bool,
+}
+
+/// A row by its id, or the nearest one.
+pub fn row(id: &str) -> Result<&'static Row> {
+    match TABLE.iter().find(|row| row.id == id) {
+        Some(row) => Ok(row),
+        None => {
+            let help = nearest(id, TABLE.iter().map(|row| row.id))
+                .map_or_else(|| "`pack rules` lists them".to_owned(), |near| format!("did you mean `{near}`?"));
+            bail!(Problem::new(format!("there is no rule `{}`", id.escape_debug())).help(help))
+        }
+    }
+}
+
+/// Judges a project.
+pub fn check(project: &Project, options: &Options, session: &Session) -> Result<Report> {
+    for id in options.allow.keys() {
+        row(id)?;
+    }
+    let lock = project.need_lock()?;
+    let now = &project.competition;
+    let mut differs = Vec::new();
+    let (competition, digest) = match &options.competition {
+        Some(named) => {
+            let (competition, pin, _) = project::load_competition(&project.root, named)?;
+            (competition, pin.digest)
+        }
+        None => match facts::locked_competition(project, &lock, &session.store) {
+            Some(text) if lock.competition.digest != project.competition_pin.digest => {
+                let locked = Competition::parse("the locked competition", &text)?;
+                differs = differences(&text, &project.competition_text);
+                (locked, lock.competition.digest)
+            }
+            _ => (now.clone(), project.competition_pin.digest),
+        },
+    };
+    if let Err(known) = competition.track(&project.manifest.submission.track) {
+        let what = format!("competition `{}` has no track `{}`", competition.name, project.manifest.submission.track);
+        bail!(Problem::new(what).help(known));
+    }
+    let stale = lock.stale(&project.manifest.meaning(), &lock.competition.digest, &project.wants(&session.store)?);
+    let facts = Facts {
+        manifest: &project.manifest,
+        manifest_text: &project.manifest_text,
+        competition: &competition,
+        competition_digest: if options.competition.is_some() { lock.competition.digest } else { digest },
+        lock: &lock,
+        stale: stale.iter().map(ToString::to_string).collect(),
+        files: facts::gather(&lock, session)?,
+    };
+    let mut findings = rules::judge(&facts);
+    for finding in &mut findings {
+        if finding.outcome != Outcome::Pass {
+            finding.allowed = options.allow.get(&finding.rule).cloned();
+        }
+    }
+    let not_asked = TABLE.iter().map(|row| row.id).filter(|id| findings.iter().all(|finding| finding.rule != *id));
+    let count = |outcome| findings.iter().filter(|finding| finding.outcome == outcome && finding.allowed.is_none()).count();
+    let (failed, unknown, passed) = (count(Outcome::Fail), count(Outcome::Unknown), count(Outcome::Pass));
+    Ok(Report {
+        version: 1,
+        competition: competition.name.clone(),
+        competition_digest: digest,
+        track: project.manifest.submission.track.clone(),
+        differs,
+        not_asked: not_asked.map(str::to_owned).collect(),
+        failed,
+        unknown,
+        passed,
+        allowed: findings.iter().filter(|finding| finding.allowed.is_some()).count(),
+        accepted: failed == 0 && !(options.deny_unknown && unknown > 0),
+        findings,
+    })
+}
+
+/// Where two competition files differ, by their top tables.
+fn differences(old: &str, new: &str) -> Vec<String> {
+    let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let (old, new) = (parse(old), parse(new));
+    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .filter_map(|key| match (old.get(key), new.get(key)) {
+            (Some(a), Some(b)) if a == b => None,
+            (Some(_), Some(_)) => Some(format!("`{key}` changed since it was locked")),
+            (Some(_), None) => Some(format!("`{key}` is gone since it was locked")),
+            _ => Some(format!("`{key}` is new since it was locked")),
+        })
+        .collect()
+}
+
+/// The report as lines for a person.
+pub fn text(report: &Report) -> String {
+    let mut out = format!("{}, track {}, rules {}\n", report.competition, report.track, report.competition_digest);
+    for line in &report.differs {
+        out.push_str(&format!("the competition file as it is now: {line}; judged as locked\n"));
+    }
+    for outcome in [Outcome::Fail, Outcome::Unknown] {
+        for finding in report.findings.iter().filter(|finding| finding.outcome == outcome) {
+            out.push('\n');
+            out.push_str(&told(finding));
+        }
+    }
+    out.push('\n');
+    for finding in report.findings.iter().filter(|finding| finding.outcome == Outcome::Pass) {
+        out.push_str(&format!("pass     {}: {}\n", finding.rule, finding.what));
+    }
+    if !report.not_asked.is_empty() {
+        out.push_str(&format!("not asked here: {}\n", report.not_asked.join(", ")));
+    }
+    out.push_str(&format!("\n{} failed, {} unknown, {} passed", report.failed, report.unknown, report.passed));
+    if report.allowed > 0 {
+        out.push_str(&format!(", {} allowed", report.allowed));
+    }
+    out.push_str(if report.accepted { "\n" } else { "; `pack check --explain ID` says how a rule is judged\n" });
+    out
+}
+
+fn told(finding: &Finding) -> String {
+    let mut out = format!("{:8} {}: {}\n", finding.outcome.as_str(), finding.rule, finding.what);
+    for evidence in &finding.evidence {
+        let mut place = Vec::new();
+        place.extend(evidence.artifact.clone());
+        if let Some(path) = &evidence.path {
+            place.push(evidence.line.map_or_else(|| path.clone(), |line| format!("{path}:{line}")));
+        }
+        place.extend(evidence.digest.map(|digest| digest.to_string()));
+        out.push_str(&format!("  --> {}\n", place.join(", ")));
+        if let Some(excerpt) = evidence.excerpt.as_ref().filter(|excerpt| !excerpt.is_empty()) {
+            out.push_str(&format!("    | {excerpt}\n"));
+        }
+    }
+    for rule in &finding.under {
+        out.push_str(&format!("  under {rule}\n"));
+    }
+    for ruling in &finding.rulings {
+        out.push_str(&format!("  ruling: {ruling}\n"));
+    }
+    if let Some(because) = &finding.allowed {
+        out.push_str(&format!("  allowed: {because}\n"));
+    }
+    if let Some(next) = &finding.next {
+        out.push_str(&format!("  next: {next}\n"));
+    }
+    out
+}
+
+/// The report as SARIF 2.1.0.
+pub fn sarif(report: &Report) -> serde_json::Value {
+    let rules: Vec<serde_json::Value> = TABLE
+        .iter()
+        .map(|row| {
+            serde_json::json!({
+                "id": row.id,
+                "shortDescription": { "text": row.summary },
+                "fullDescription": { "text": row.explain },
+            })
+        })
+        .collect();
+    let results: Vec<serde_json::Value> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            let (kind, level) = match finding.outcome {
+                Outcome::Fail => ("fail", "error"),
+                Outcome::Unknown => ("review", "none"),
+                Outcome::Pass => ("pass", "none"),
+            };
+            let locations: Vec<serde_json::Value> = finding
+                .evidence
+                .iter()
+                .filter_map(|evidence| evidence.path.as_ref().map(|path| (path, evidence.line)))
+                .map(|(path, line)| {
+                    let region = serde_json::json!({ "startLine": line.unwrap_or(1) });
+                    serde_json::json!({ "physicalLocation": { "artifactLocation": { "uri": path }, "region": region } })
+                })
+                .collect();
+            let mut result = serde_json::json!({
+                "ruleId": finding.rule,
+                "kind": kind,
+                "level": level,
+                "message": { "text": finding.what },
+                "locations": locations,
+            });
+            if let Some(because) = &finding.allowed {
+                result["suppressions"] = serde_json::json!([{ "kind": "external", "justification": because }]);
+            }
+            result
+        })
+        .collect();
+    let driver = serde_json::json!({ "name": "pack", "version": env!("CARGO_PKG_VERSION"), "rules": rules });
+    serde_json::json!({
+        "version": "2.1.0",
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "runs": [{ "tool": { "driver": driver }, "results": results }],
+    })
+}
+
+/// A rule explained: what it asks, how it is judged, and what the competition of the project says of it.
+pub fn explain(row: &Row, competition: Option<&Competition>) -> String {
+    let mut out = format!("{}: {}\n\n{}\n", row.id, row.summary, row.explain);
+    for competition in competition.iter() {
+        for rule in competition.rules_of(row.id) {
+            out.push_str(&format!("\n{} of {}: {} ({})\n", rule.id, competition.name, rule.text, rule.source));
+            rule.note.iter().for_each(|note| out.push_str(&format!("  {note}\n")));
+        }
+        for ruling in competition.rulings_of(row.id) {
+            out.push_str(&format!("\nruling since {}: {} {}\n", ruling.effective, ruling.question, ruling.answer));
+        }
+    }
+    out
+}
+
+/// Whether a folder has a project whose competition can be quoted.
+pub fn competition_here(dir: &Path) -> Option<Competition> {
+    Project::load(dir).ok().map(|project| project.competition)
+}

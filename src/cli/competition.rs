@@ -1,0 +1,56 @@
+//! `pack competition new|show|validate`: the rules as a file.
+//!
+//! Layer 4 (commands). Must never overwrite a file.
+
+#![allow(clippy::disallowed_methods, reason = "effects: writes and reads competition files")]
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::error::Problem;
+use super::project;
+use crate::competition::{self, Competition};
+
+/// The text of a built-in competition.
+pub fn built_in(name: &str) -> Result<&'static str> {
+    competition::built_in(name).map_err(|near| {
+        Problem::new(format!("there is no competition `{}`", name.escape_debug())).help(competition::unknown(near)).into()
+    })
+}
+
+/// Writes a built-in competition to a new file.
+pub fn new(file: &Path, from: &str) -> Result<()> {
+    let text = built_in(from)?;
+    let mut out = match OpenOptions::new().write(true).create_new(true).open(file) {
+        Ok(out) => out,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!(Problem::new(format!("`{}` is there already", file.display())).help("name another file"))
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot write `{}`", file.display())),
+    };
+    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// The text of a competition by name or file, after it was judged.
+pub fn read(named: &str) -> Result<(Competition, String)> {
+    let (competition, _, text) = project::load_competition(&std::path::absolute(".")?, named)?;
+    Ok((competition, text))
+}
+
+/// A line on what a competition holds.
+pub fn summary(competition: &Competition) -> String {
+    let files = |models: &[competition::Approved]| models.iter().map(|model| model.files.len()).sum::<usize>();
+    format!(
+        "{}: {} tracks, {} families, {} approved and {} refused files of models, {} rules, {} rulings\n",
+        competition.name,
+        competition.tracks.len(),
+        competition.families.len(),
+        files(&competition.approved),
+        files(&competition.refused),
+        competition.rules.len(),
+        competition.rulings.len()
+    )
+}
