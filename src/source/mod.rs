@@ -15,6 +15,7 @@ use crate::par;
 use crate::progress::Progress;
 use crate::store::Store;
 
+pub mod choose;
 pub mod debian;
 pub mod hf;
 pub mod path;

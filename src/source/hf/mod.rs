@@ -6,7 +6,7 @@
 
 use url::Url;
 
-use super::pypi::inside::choose;
+use super::choose::choose;
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Artifact, Basis, Commit, HubKind, HubPin, Name, Pin, Role};
 use crate::manifest::TreeWant;

@@ -6,15 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-
 use crate::archive::{ArchiveKind, Zip};
 use crate::artifact::Archive;
 use crate::digest::Digest;
 use crate::path::ImagePath;
-use crate::source::{Context, SourceError};
+use crate::source::{Context, SourceError, choose};
 use crate::store::Store;
-use crate::text::nearest;
 use crate::tree::{Tree, TreeFile};
 
 /// RECORD of the largest wheel known has 3 MB.
@@ -25,7 +22,7 @@ pub fn take(wheel: &str, archive: Archive, patterns: &[String], strip: Option<&s
     let mut zip = open(wheel, archive, cx.store)?;
     let files: Vec<(usize, ImagePath)> = content(&zip);
     let names: Vec<&str> = files.iter().map(|(_, path)| path.as_str()).collect();
-    let chosen = choose(&names, patterns, strip).map_err(|what| SourceError::new(format!("{wheel}: {what}")))?;
+    let chosen = choose::choose(&names, patterns, strip).map_err(|what| SourceError::new(format!("{wheel}: {what}")))?;
     let record = record(wheel, &mut zip)?;
     let mut tree = Vec::new();
     for (at, path) in chosen {
@@ -53,7 +50,7 @@ pub fn bring(wheel: &str, archive: Archive, patterns: &[String], tree: &Tree, cx
     let mut zip = open(wheel, archive, cx.store)?;
     let files = content(&zip);
     let names: Vec<&str> = files.iter().map(|(_, path)| path.as_str()).collect();
-    let chosen = choose(&names, patterns, None).map_err(|what| SourceError::new(format!("{wheel}: {what}")))?;
+    let chosen = choose::choose(&names, patterns, None).map_err(|what| SourceError::new(format!("{wheel}: {what}")))?;
     let record = record(wheel, &mut zip)?;
     for (at, inside) in chosen {
         let (index, _) = files[at];
@@ -87,56 +84,6 @@ fn content(zip: &Zip<File>) -> Vec<(usize, ImagePath)> {
     let own = |path: &ImagePath| path.as_str().split('/').next().is_some_and(|top| top.ends_with(".dist-info"));
     let members = zip.members().iter().enumerate();
     members.filter(|(_, member)| !member.folder && !own(&member.path)).map(|(at, member)| (at, member.path.clone())).collect()
-}
-
-/// Which of some files match, and their paths without the prefix. Patterns are relative to the wheel's root;
-/// `*` stays within a folder and `**` does not; none takes all files.
-pub fn choose(names: &[&str], patterns: &[String], strip: Option<&str>) -> Result<Vec<(usize, ImagePath)>, String> {
-    let mut sets: Vec<(&str, GlobSet)> = Vec::new();
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        let glob = glob.map_err(|error| format!("the pattern `{}` cannot be read: {}", pattern.escape_debug(), error.kind()))?;
-        let set = GlobSetBuilder::new().add(glob).build().map_err(|error| error.to_string())?;
-        sets.push((pattern, set));
-    }
-    let mut idle: Vec<String> = Vec::new();
-    for (pattern, set) in &sets {
-        if !names.iter().any(|name| set.is_match(name)) {
-            let near = nearest(pattern, names.iter().copied());
-            idle.push(match near {
-                Some(near) => format!("the pattern `{}` matches nothing (did you mean `{near}`?)", pattern.escape_debug()),
-                None => format!("the pattern `{}` matches nothing; it holds {}", pattern.escape_debug(), some_of(names)),
-            });
-        }
-    }
-    if !idle.is_empty() {
-        return Err(idle.join("; "));
-    }
-    let prefix = strip.map(|strip| format!("{}/", strip.trim_end_matches('/')));
-    let mut chosen = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        if !sets.is_empty() && !sets.iter().any(|(_, set)| set.is_match(name)) {
-            continue;
-        }
-        let rest = match &prefix {
-            Some(prefix) => name.strip_prefix(prefix.as_str()).ok_or_else(|| {
-                format!("`{name}` does not lie under `{}`, which `strip` names", prefix.trim_end_matches('/').escape_debug())
-            })?,
-            None => name,
-        };
-        chosen.push((at, ImagePath::new(rest).map_err(|error| error.to_string())?));
-    }
-    if chosen.is_empty() { Err("it holds no files".into()) } else { Ok(chosen) }
-}
-
-fn some_of(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 if names.is_empty() => "no files".into(),
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 fn extract(
@@ -200,32 +147,6 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NAMES: [&str; 4] = ["pkg/__init__.py", "pkg/model/config.json", "pkg/model/w.gguf", "pkg/model/sub/x.json"];
-
-    fn paths(patterns: &[&str], strip: Option<&str>) -> Result<Vec<String>, String> {
-        let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
-        Ok(choose(&NAMES, &patterns, strip)?.into_iter().map(|(_, path)| path.to_string()).collect())
-    }
-
-    #[test]
-    fn patterns_choose_and_strip() {
-        assert_eq!(paths(&["pkg/model/*"], Some("pkg/model")).unwrap(), ["config.json", "w.gguf"]);
-        assert_eq!(paths(&["pkg/model/**"], Some("pkg/model/")).unwrap(), ["config.json", "w.gguf", "sub/x.json"]);
-        assert_eq!(paths(&[], None).unwrap().len(), 4);
-        for (patterns, strip, expected) in [
-            (&["pkg/model/w.ggu"][..], None, "the pattern `pkg/model/w.ggu` matches nothing (did you mean `pkg/model/w.gguf`?)"),
-            (&["*.safetensors"], None, "the pattern `*.safetensors` matches nothing; it holds `pkg/__init__.py`, "),
-            (&["x*", "y*"], None, "`x*` matches nothing"),
-            (&["x*", "y*"], None, "; the pattern `y*` matches nothing"),
-            (&["pkg/[", "y*"], None, "the pattern `pkg/[` cannot be read"),
-            (&["**"], Some("pkg/model"), "`pkg/__init__.py` does not lie under `pkg/model`"),
-        ] {
-            let error = paths(patterns, strip).unwrap_err();
-            assert!(error.contains(expected), "{error}");
-        }
-        assert_eq!(choose(&[], &[], None).unwrap_err(), "it holds no files");
-    }
 
     #[test]
     fn rows_of_record() {

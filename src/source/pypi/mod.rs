@@ -17,7 +17,7 @@ use url::Url;
 pub mod compile;
 pub mod index;
 mod input;
-pub(super) mod inside;
+mod inside;
 mod pick;
 pub mod pylock;
 pub mod requirements;
