@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::path::{ImagePath, PathError};
 use crate::text::{Diagnostic, parse_toml};
 
+pub mod address;
 mod judge;
 
 pub use judge::{environment, is_duration, is_repository, wheel_address, wheel_url};
@@ -178,6 +179,9 @@ pub struct TreeWant {
     /// Branch, tag or commit, for `hf` and `git`.
     #[serde(default)]
     pub revision: Option<String>,
+    /// SHA-256 of the file at `url`, 64 hex digits.
+    #[serde(default)]
+    pub sha256: Option<String>,
     /// Patterns of files to take; all without it.
     #[serde(default)]
     pub files: Vec<String>,

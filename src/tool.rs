@@ -1,4 +1,4 @@
-//! Tool: the only helper programs that `pack` starts while it resolves: uv and pip.
+//! Tool: the only helper programs that `pack` starts while it resolves: uv, pip and git.
 //!
 //! Layer 3 (effects): owns these processes. uv is the user's where it is new enough, else one exact wheel of
 //! it, pinned below by SHA-256 and brought by the user's own pip. Both see a short list of environment
@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::digest::{Digest, HashingReader};
 use crate::progress::Progress;
 use crate::store::{Store, StoreError};
+
+pub mod git;
 
 /// The uv that is brought in where there is none.
 const UV_VERSION: &str = "0.13.9";
@@ -123,6 +125,9 @@ pub enum ToolError {
     /// `--offline`, and no uv here yet.
     #[error("no uv {} or newer on PATH, and `--offline` forbids bringing it in", oldest())]
     Offline,
+    /// No git.
+    #[error("there is no program `git` on PATH")]
+    NoGit,
     /// The disk said no.
     #[error("cannot {action} `{path}`")]
     Io {
@@ -151,6 +156,7 @@ impl ToolError {
     /// What to install or type next.
     pub fn help(&self) -> &'static str {
         match self {
+            ToolError::NoGit => "install git (on Debian: `apt-get install git`)",
             ToolError::Offline => "install uv, or run `pack lock` once with a network",
             _ => "install uv, or Python 3 with pip (on Debian: `apt-get install python3 python3-pip`)",
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Lockfile;
 use crate::artifact::{Artifact, DebPin, Name, Pin, Role, WheelPlace};
-use crate::manifest::{beside, is_repository, wheel_url};
+use crate::manifest::{address, beside, is_repository, wheel_url};
 use crate::path::ImagePath;
 
 /// Judges one entry by itself.
@@ -58,11 +58,11 @@ pub(super) fn artifact(artifact: &Artifact) -> Result<(), String> {
             strip(pin.strip.as_deref())
         }
         Pin::Git(pin) => {
-            address("repository", &pin.repository)?;
+            address::repository(&pin.repository).map_err(|why| format!("`repository`: {why}"))?;
             pin.patterns.iter().try_for_each(|pattern| plain("patterns", pattern))?;
             strip(pin.strip.as_deref())
         }
-        Pin::Url(pin) => address("url", &pin.url),
+        Pin::Url(pin) => address::file(&pin.url).map(drop).map_err(|why| format!("`url`: {why}")),
     }
 }
 
@@ -71,21 +71,6 @@ fn strip(strip: Option<&str>) -> Result<(), String> {
         Some(Err(error)) => Err(format!("`strip`: {error}")),
         _ => Ok(()),
     }
-}
-
-/// An address that leads to a server, without user name, password, query and fragment: those are where
-/// secrets travel.
-fn address(key: &str, value: &str) -> Result<(), String> {
-    plain(key, value)?;
-    let url = url::Url::parse(value).map_err(|error| format!("`{key}`: {error}"))?;
-    if !["https", "http", "ssh", "git"].contains(&url.scheme()) {
-        return Err(format!("`{key}`: expected an https address, found scheme `{}`", url.scheme()));
-    }
-    let login = url.password().is_some() || (!url.username().is_empty() && url.scheme() != "ssh");
-    if login || url.fragment().is_some() {
-        return Err(format!("`{key}`: an address in a lock has no user name, password or fragment"));
-    }
-    Ok(())
 }
 
 fn deb(pin: &DebPin) -> Result<(), String> {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::{Manifest, Replay, TreeWant, beside, is_python_version};
-use crate::artifact::{Name, Role};
+use super::{Manifest, Replay, TreeWant, address, beside, is_python_version};
+use crate::artifact::{Commit, Name, Role};
 use crate::digest::Digest;
+use crate::path::ImagePath;
 use crate::text::{Diagnostic, locate, nearest};
 
 /// The longest part of a repository's name, in bytes: what the Hub takes, and two of them make one folder.
@@ -189,6 +190,7 @@ fn narrowing(table: &str, want: &TreeWant) -> Judged {
         ("revision", want.revision.is_some(), &["hf", "git"][..]),
         ("files", !want.files.is_empty(), &["path", "pypi", "hf", "git"]),
         ("strip", want.strip.is_some(), &["pypi", "hf", "git"]),
+        ("sha256", want.sha256.is_some(), &["url"]),
     ];
     for (key, set, sources) in ignored {
         if set && !sources.contains(&source) {
@@ -196,6 +198,56 @@ fn narrowing(table: &str, want: &TreeWant) -> Judged {
             let words: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
             return Err(wrong(table, Some(key), message).help(format!("take it out: it belongs to {}", words.join(", "))));
         }
+    }
+    match want.source() {
+        Some(("git", value)) => git(table, want, value),
+        Some(("url", value)) => url(table, want, value),
+        _ => Ok(()),
+    }
+}
+
+fn git(table: &str, want: &TreeWant, value: &str) -> Judged {
+    let repository = address::repository(value).map_err(|why| {
+        wrong(table, Some("git"), format!("[{table}] git: {why}")).help(
+            "for a private repository, git asks your own credential helpers (`git help credentials`) or ssh; \
+             a manifest holds no password"
+                .to_owned(),
+        )
+    })?;
+    if let Some(revision) = &want.revision
+        && !address::is_revision(revision)
+    {
+        let found: String = revision.chars().take(80).flat_map(char::escape_debug).collect();
+        let message = format!("[{table}] revision wants a branch, a tag or a commit of 40 hex digits, found `{found}`");
+        return Err(wrong(table, Some("revision"), message));
+    }
+    let is_commit = want.revision.as_deref().is_some_and(|revision| Commit::new(revision).is_ok());
+    if address::is_open(&repository) && !is_commit {
+        let message = format!("[{table}] git: over {} anybody on the way can answer", repository.scheme());
+        let help = "use https or ssh, or name the commit: revision = \"<40 hex digits>\"".to_owned();
+        return Err(wrong(table, Some("git"), message).help(help));
+    }
+    if let Some(Err(error)) = want.strip.as_deref().map(|strip| ImagePath::new(strip.trim_end_matches('/'))) {
+        return Err(wrong(table, Some("strip"), format!("[{table}] strip: {error}")));
+    }
+    Ok(())
+}
+
+fn url(table: &str, want: &TreeWant, value: &str) -> Judged {
+    let (url, _) = address::file(value).map_err(|why| wrong(table, Some("url"), format!("[{table}] url: {why}")))?;
+    if let Some(sha256) = &want.sha256
+        && Digest::from_hex(sha256).is_err()
+    {
+        let message = format!("[{table}] sha256 wants 64 lower-case hex digits, as `sha256sum` prints them");
+        return Err(wrong(table, Some("sha256"), message));
+    }
+    if address::is_open(&url) && want.sha256.is_none() {
+        let help = "use https, or say what the file is: sha256 = \"<64 hex digits>\"".to_owned();
+        return Err(wrong(table, Some("url"), format!("[{table}] url: over http anybody on the way can answer")).help(help));
+    }
+    if want.repo.is_some() {
+        let message = format!("[{table}] repo: one file is no repository that the Hub's cache could show");
+        return Err(wrong(table, Some("repo"), message));
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ use crate::store::{Sink, Store, StoreError};
 mod address;
 mod body;
 mod exchange;
+mod learn;
 mod patience;
 mod ranges;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod tests;
 mod transfer;
 
 pub use address::shown;
+pub use learn::Learnt;
 pub use patience::Patience;
 pub use ranges::Cut;
 
@@ -136,6 +138,12 @@ pub enum NetError {
         url: String,
         /// Where to, or how often.
         why: String,
+    },
+    /// An answer that says neither how long it is nor when it ends.
+    #[error("{url} does not say where its answer ends, so a part cannot be told from the whole")]
+    Endless {
+        /// The one that answered.
+        url: String,
     },
     /// A document that is larger than its kind can be.
     #[error("expected at most {cap} bytes from {url}, found more")]

@@ -17,10 +17,12 @@ use crate::store::Store;
 
 pub mod choose;
 pub mod debian;
+pub mod git;
 pub mod hf;
 pub mod path;
 pub mod pypi;
 pub mod step;
+pub mod url;
 pub mod wheel;
 
 /// What every source is given: the capabilities it may use, and nothing else.
@@ -156,10 +158,10 @@ pub fn provider(source: &str) -> Result<Box<dyn Provider + Sync>, SourceError> {
         "wheel" => Ok(Box::new(wheel::Wheel)),
         "path" => Ok(Box::new(path::PathSource)),
         "hf" => Ok(Box::new(hf::Hub)),
-        "git" | "url" | "oci" | "nix" | "redist" => {
-            Err(SourceError::new(format!("this pack does not read source `{source}` yet"))
-                .help("bring the files beside pack.toml and name them with `path`"))
-        }
+        "git" => Ok(Box::new(git::GitSource)),
+        "url" => Ok(Box::new(url::UrlSource)),
+        "oci" | "nix" | "redist" => Err(SourceError::new(format!("this pack does not read source `{source}` yet"))
+            .help("bring the files beside pack.toml and name them with `path`")),
         other => Err(SourceError::new(format!("there is no source `{other}`"))),
     }
 }

@@ -37,7 +37,7 @@ mod export;
 mod gc;
 mod link;
 mod pieces;
-mod scratch;
+pub mod scratch;
 mod sink;
 
 pub use export::Placed;
@@ -340,6 +340,12 @@ impl Store {
     /// the blobs' own folder, so that a rename puts it in place.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
         Scratch::file_in(&self.blobs())
+    }
+
+    /// An empty folder for what a helper program writes; gone when dropped, and cleared by `store gc` where its
+    /// process was killed.
+    pub fn scratch_folder(&self) -> Result<Scratch, StoreError> {
+        Scratch::folder_in(&self.blobs())
     }
 
     /// Puts what was written at a [`Store::scratch`] path in place under the digest its writer computed. Only
