@@ -114,6 +114,48 @@ fn each_mistake_names_its_place() {
 }
 
 #[test]
+fn keys_belong_to_their_source() {
+    let with = |lines: &str| Manifest::parse(&GOOD.replacen("path = \"model\"", lines, 1));
+    let sha = "0".repeat(64);
+    for good in [
+        "git = \"https://h/a.git\"\nrevision = \"v1\"\nfiles = [\"*\"]\nstrip = \"a/\"\nrepo = \"a/b\"",
+        &format!("git = \"http://h/a\"\nrevision = \"{}\"", "0".repeat(40)),
+        "git = \"git://127.0.0.1:9418/a\"",
+        "url = \"https://h/a.bin?download=1\"",
+        &format!("url = \"http://h/a.bin\"\nsha256 = \"{sha}\""),
+        "url = \"http://127.0.0.1/a.bin\"",
+        "path = \"model\"\nfiles = [\"*\"]",
+        "pypi = \"a\"\nfiles = [\"*\"]\nstrip = \"a\"",
+    ] {
+        with(good).unwrap();
+    }
+    for (bad, why) in [
+        ("path = \"model\"\nstrip = \"a\"", "[models.base] `strip` means nothing with `path`"),
+        ("path = \"model\"\nrevision = \"a\"", "`revision` means nothing with `path`"),
+        ("pypi = \"a\"\nrevision = \"a\"", "`revision` means nothing with `pypi`"),
+        ("url = \"https://h/a\"\nfiles = [\"a\"]", "means nothing with `url`"),
+        ("url = \"https://h/a\"\nstrip = \"a\"", "means nothing with `url`"),
+        ("url = \"https://h/a\"\nrevision = \"a\"", "means nothing with `url`"),
+        ("url = \"https://h/a\"\nrepo = \"a/b\"", "one file is no repository"),
+        ("url = \"https://h/a\"\nsha256 = \"x\"", "64 lower-case hex digits"),
+        ("url = \"http://h/a\"", "anybody on the way"),
+        ("url = \"https://me:hunter2@h/a\"", "no user name, password or fragment"),
+        ("url = \"https://h/\"", "ends in a file's name"),
+        ("git = \"https://h/a\"\nsha256 = \"x\"", "`sha256` means nothing with `git`"),
+        ("git = \"http://h/a\"", "anybody on the way"),
+        ("git = \"git://h/a\"\nrevision = \"main\"", "anybody on the way"),
+        ("git = \"https://h/a\"\nrevision = \"--upload-pack=x\"", "revision wants a branch"),
+        ("git = \"https://h/a\"\nstrip = \"../a\"", "strip: path `../a` climbs out"),
+        ("git = \"--upload-pack=x\"", "expected an https address"),
+        ("git = \"ext::sh\"", "found scheme `ext`"),
+        ("git = \"https://me:hunter2@h/a\"", "git asks your own credential helpers"),
+    ] {
+        let error = with(bad).unwrap_err().to_string();
+        assert!(error.contains(why) && !error.contains("hunter2"), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn what_is_within_bounds_is_taken() {
     for (from, to) in [
         ("path = \"model\"", "path = \"model\"\nrepo = \"HuggingFaceTB/SmolLM2-135M-Instruct\""),

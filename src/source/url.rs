@@ -114,3 +114,6 @@ fn explained(failed: SourceError, error: NetError) -> SourceError {
     };
     failed.because(error)
 }
+
+#[cfg(test)]
+mod tests;

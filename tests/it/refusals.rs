@@ -12,6 +12,7 @@ use crate::support::{Bench, Ran};
 mod archives;
 mod disk;
 mod documents;
+mod git;
 mod hub;
 mod network;
 mod rules;
@@ -61,6 +62,7 @@ const TABLE: &[&[Row]] = &[
     weights::ROWS,
     wheels::ROWS,
     hub::ROWS,
+    git::ROWS,
     rules::ROWS,
 ];
 
@@ -91,6 +93,7 @@ const MUST: &[(&str, usize)] = &[
     ("weights", 15),
     ("hub", 32),
     ("competition", 9),
+    ("git and url", 11),
 ];
 
 #[test]
