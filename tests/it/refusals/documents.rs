@@ -121,6 +121,13 @@ pub const ROWS: &[Row] = &[
     ),
     locked(
         "unknown",
+        "a source that no lock has",
+        "fetch",
+        |b| b.edit("pack.lock", "source = \"path\"", "source = \"oci\""),
+        "error: pack.lock:21:10: unknown variant `oci`, expected one of `pypi`, `wheel`, `debian`, `ubuntu`, `path`, `step`, `hf`, `git`, `url`",
+    ),
+    row(
+        "unknown",
         "two sources for one name",
         "lock",
         |b| b.edit("pack.toml", "path = \"raw\"", "path = \"raw\"\nhf = \"a/b\""),
