@@ -124,6 +124,9 @@ pub fn gitmodules(text: &str) -> BTreeMap<String, String> {
 /// The address of a submodule: its own, or relative to that of the repository that names it.
 pub fn submodule_address(parent: &str, url: &str) -> Result<String, String> {
     if url.starts_with("./") || url.starts_with("../") {
+        if !url.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte)) {
+            return Err(format!("`{}` is no relative address", url.escape_debug()));
+        }
         let mut base = address::repository(parent)?;
         let mut parts: Vec<String> = base.path().trim_matches('/').split('/').map(str::to_owned).collect();
         for part in url.split('/') {
