@@ -172,7 +172,7 @@ pub(super) fn generated_text(facts: &Facts) -> Vec<Finding> {
             };
             let Some(signs) = seen.signs.as_ref().filter(|signs| signs.count > 0) else { continue };
             clean = false;
-            let what = format!("`{}` of `{}` has {} signs of generated text", file.path, data.name, signs.count);
+            let what = format!("signs of generated text in `{}` of `{}`: {}", file.path, data.name, signs.count);
             let next = "a sign is no proof: say in `generated-by` which model wrote it, or show the organizers who did";
             let finding = Finding::unknown(what).next(next);
             found.push(signs.samples.iter().fold(finding, |finding, sample| {

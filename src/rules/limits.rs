@@ -121,7 +121,9 @@ pub(super) fn team(facts: &Facts) -> Vec<Finding> {
     vec![if members == 0 {
         Finding::unknown("nothing says who is in the team").at(line).next("say `team = [\"…\"]` under [submission]")
     } else if members > most as usize {
-        Finding::fail(format!("the team has {members} members, at most {most}")).at(line)
+        Finding::fail(format!("the team has {members} members, at most {most}"))
+            .at(line)
+            .next("name the members as they registered; the organizers decide who may stay")
     } else {
         Finding::pass(format!("the team has {members} members, at most {most}; who else is in two teams only the organizers see"))
             .at(line)

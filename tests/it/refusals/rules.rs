@@ -6,6 +6,7 @@ use crate::support::Bench;
 /// The smallest project, with a rule and a ruling, locked.
 fn ruled() -> Bench {
     let bench = Bench::tiny();
+    std::fs::rename(bench.at("adapter/adapter.bin"), bench.at("adapter/adapter.safetensors")).unwrap();
     let more = "\n[families.one]\ntitle = \"One\"\nincludes = [\"two\"]\n\n[families.two]\ntitle = \"Two\"\n\n[licenses]\napproved = [\"MIT\"]\n\n\
                 [[rules]]\nid = \"A\"\ntext = \"No secret.\"\nsource = \"here\"\nhow = \"program\"\nchecks = [\"no-secrets\"]\n\n\
                 [[rules]]\nid = \"B\"\ntext = \"Be kind.\"\nsource = \"here\"\nhow = \"human\"\n\n\
@@ -45,7 +46,7 @@ pub const ROWS: &[Row] = &[
     row(
         "a licence that is none",
         |b| b.edit("competition.toml", "[\"MIT\"]", "[\"MIT OR\"]"),
-        "error: competition.toml:15:1: [licenses] approved wants an SPDX expression, found `MIT OR`: unexpected end\nhelp: SPDX identifiers stand at spdx.org/licenses; `LicenseRef-…` is for what it does not list",
+        "error: competition.toml:15:1: [licenses] approved wants an SPDX expression, found `MIT OR`: expected one of `<license>`, `(` here\nhelp: SPDX identifiers stand at spdx.org/licenses; `LicenseRef-…` is for what it does not list",
     ),
     Row { of: "competition", name: "a secret in data fails a check and is not shown", how: How::Story(secret) },
     Row { of: "competition", name: "a server that fetches fails a check", how: How::Story(fetches) },
