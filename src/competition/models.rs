@@ -66,7 +66,7 @@ pub struct Approved {
     /// Its files. One model may be several lawful sets of files.
     #[serde(default)]
     pub files: Vec<ApprovedFile>,
-    /// Its tensors, written by `pack approve`.
+    /// Its tensors, by digest.
     #[serde(default)]
     pub tensors: Vec<ApprovedTensor>,
     /// Why it is approved, or refused.

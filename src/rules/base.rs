@@ -66,7 +66,7 @@ pub(super) fn approved(facts: &Facts) -> Vec<Finding> {
         ];
     };
     let known = known(facts, model);
-    let contest = "to contest it, show the organizers where these bytes are published as an approved model; they add it with `pack approve`";
+    let contest = "to contest it, show the organizers where these bytes are published as an approved model; they add its digests to `[[approved]]`";
     for (path, evidence, standing) in &known {
         if let Some((Standing::Refused, refused, file)) = standing {
             let because = refused.because.as_deref().unwrap_or("The competition refuses it.").trim();
@@ -87,7 +87,7 @@ pub(super) fn approved(facts: &Facts) -> Vec<Finding> {
         return vec![Finding::fail(what).at(whole(model)).next("take all files from one repository at one commit")];
     }
     let unsure = |what: String| {
-        let next = "an organizer runs `pack approve` on the original, so that tensors are compared; names prove nothing";
+        let next = "an organizer adds the digests of these files to `[[approved]]`; names prove nothing";
         other.iter().take(4).fold(Finding::unknown(what).next(next), |finding, (_, evidence, _)| finding.at(evidence.clone()))
     };
     let by_name = repository(facts, model).map(|name| (name, facts.competition.by_name(name)));
@@ -141,7 +141,7 @@ pub(super) fn tuned(facts: &Facts) -> Vec<Finding> {
         _ => vec![
             Finding::unknown("its name shows no tuning, but a name proves nothing and no listed digest is its")
                 .at(whole(model))
-                .next("an organizer runs `pack approve` on the original, so that tensors are compared"),
+                .next("an organizer adds the digests of these files to `[[approved]]`"),
         ],
     }
 }
@@ -203,7 +203,7 @@ pub(super) fn name(facts: &Facts) -> Vec<Finding> {
     } else {
         Finding::unknown(format!("it is called `{claimed}`; no listed digest says whose bytes these are"))
             .at(whole(model))
-            .next("an organizer runs `pack approve` on the original")
+            .next("an organizer adds the digests of these files to `[[approved]]`")
     }]
 }
 

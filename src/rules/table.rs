@@ -20,7 +20,7 @@ pub const TABLE: &[Row] = &[
         explain: "Looks for the SHA-256 of every file of weights among the digests that the competition lists. All listed and approved: pass, \
                   certain. One of them refused: fail, whatever the model is called. None listed: the repository and commit are judged against \
                   the approved families, which is probable and says so; from any other source a name proves nothing, and the answer is \
-                  unknown. A re-saved, resharded or merged model has other digests: an organizer adds it with `pack approve`.",
+                  unknown. A re-saved, resharded or merged model has other digests: an organizer adds those to `[[approved]]`.",
         check: base::approved,
     },
     Row {
