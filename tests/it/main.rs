@@ -22,6 +22,7 @@ mod weights;
 mod engines;
 mod golden;
 mod hub;
+mod olah;
 mod recognise;
 mod refusals;
 mod reproducible;
