@@ -23,6 +23,7 @@ mod engines;
 mod golden;
 mod hub;
 mod olah;
+mod qlora;
 mod recognise;
 mod refusals;
 mod reproducible;

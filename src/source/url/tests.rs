@@ -7,10 +7,7 @@ use crate::net::{Net, Patience};
 use crate::progress::Progress;
 use crate::store::Store;
 
-#[path = "../../../tests/support/server.rs"]
-mod server;
-
-use server::{Answer, Server};
+use crate::net::server::{Answer, Server};
 
 struct World {
     dir: tempfile::TempDir,

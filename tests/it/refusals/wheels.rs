@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
             },
             command: "lock --no-fetch",
             code: 2,
-            says: "help: take it out; where the host wants a login, name an index of that host under [python.indexes] and set UV_INDEX_NAME_USERNAME and UV_INDEX_NAME_PASSWORD",
+            says: "error: pack.toml:8: holds an address with a password\nhelp: take it out and revoke it; tokens belong in the environment, e.g. HF_TOKEN",
         }),
     },
 ];
