@@ -1,6 +1,6 @@
 //! `pack inspect` of weights: headers, tensors, indexes of shards, adapters' configurations.
 //!
-//! Layer 4 (commands). Shows at most [`PAIRS`] pairs of a file's metadata, escaped and cut. Must never read a
+//! Layer 4 (commands). Shows at most `PAIRS` pairs of a file's metadata, escaped and cut. Must never read a
 //! pickle beyond the bytes by which it is known.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the named file")]
