@@ -14,10 +14,12 @@ pub mod archive;
 pub mod competition;
 pub mod lockfile;
 pub mod manifest;
+pub mod record;
 pub mod text;
 pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
+pub mod invocation;
 pub mod plan;
 pub mod recognise;
 pub mod rules;
@@ -32,6 +34,7 @@ pub mod net;
 pub mod par;
 pub mod pipe;
 pub mod progress;
+pub mod runner;
 pub mod source;
 pub mod store;
 pub mod tensors;

@@ -16,7 +16,7 @@ use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::competition::Track;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Step};
 use crate::path::ImagePath;
 use crate::tree::{Mode, Tree};
 
@@ -274,6 +274,38 @@ pub fn runtime(lock: &Lockfile) -> Vec<LayerPlan> {
     layers.extend(system(lock));
     layers.extend(python(lock));
     layers
+}
+
+/// What one step sees, from the bottom up: the runtime, the inputs it names, its part of the code.
+///
+/// # Errors
+/// An input that is not in the lock, and what to type.
+pub fn step_view(name: &Name, step: &Step, manifest: &Manifest, lock: &Lockfile) -> Result<Vec<LayerPlan>, PlanError> {
+    let mut held: Vec<&Artifact> = Vec::new();
+    let (mut problems, mut help) = (Vec::new(), None);
+    for input in &step.inputs {
+        let found =
+            lock.artifacts.iter().find(|a| a.name == *input && matches!(a.role, Role::Model | Role::Data | Role::Weights));
+        match (found, manifest.maker(input)) {
+            (Some(artifact), _) => held.push(artifact),
+            (None, Some((maker, ..))) => {
+                problems.push(format!("[steps.{name}] takes `{input}`, which step `{maker}` makes and has not made yet"));
+                help.get_or_insert(format!("run `pack train {maker}`"));
+            }
+            (None, None) => {
+                problems.push(format!("[steps.{name}] takes `{input}`, which is not in the lock"));
+                help.get_or_insert("run `pack lock`".to_owned());
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(PlanError { problems, help });
+    }
+    let code = lock.of_role(Role::Code).next().and_then(|artifact| artifact.files.clone()).unwrap_or_default();
+    let mut layers = runtime(lock);
+    layers.extend(trees(&held, manifest)?);
+    layers.push(code_layer(&subset(&code, step.code.as_deref(), &format!("[steps.{name}]"))?)?);
+    Ok(layers)
 }
 
 fn path(text: &str) -> ImagePath {

@@ -1,0 +1,322 @@
+//! What may be typed: commands, flags and their help.
+//!
+//! Layer 4 (commands): types only. A flag is parsed here and decided elsewhere. Must never do anything.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::inspect;
+use crate::artifact::Name;
+use crate::templates;
+
+const ABOUT: &str = "Reproducible submissions for machine-learning competitions";
+const LONG_ABOUT: &str = "\
+Reproducible submissions for machine-learning competitions.
+
+`pack` pins a submission's base model, data, weights, Python packages and operating system in one lock, \
+builds a hermetic OCI image from it without a daemon and without a network, and gives the same image to \
+anyone who has the lock.
+
+Begin with `pack demo`, or with `pack init`, `pack lock`, `pack build`.";
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (submission packager for machine-learning competitions; not the Cloud Native Buildpacks `pack`)"
+);
+const AFTER: &str = "Exit codes: 0 did it and passed, 1 did it and found something, 2 could not do it.";
+
+#[derive(Parser)]
+#[command(name = "pack", about = ABOUT, long_about = LONG_ABOUT, version = VERSION, after_help = AFTER)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Args)]
+pub(super) struct Global {
+    /// Folder of the store: every byte by its digest [default: $XDG_CACHE_HOME/pack or ~/.cache/pack]
+    #[arg(long, global = true, value_name = "DIR", env = "PACK_STORE")]
+    pub(super) store: Option<PathBuf>,
+    /// Never open a socket
+    #[arg(long, global = true)]
+    pub(super) offline: bool,
+    /// Use pack.lock as it is; do not look at files beside the manifest
+    #[arg(long, global = true)]
+    pub(super) locked: bool,
+    /// Threads for fetching, hashing and packing [default: one a core]
+    #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) jobs: Option<u16>,
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say nothing but warnings, errors and the result
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Walk the whole way on the small example: init, lock, adopt, build
+    #[command(after_help = "Downloads about 150 MB the first time. Ends by saying where the image is and how to run it.")]
+    Demo {
+        /// Folder to make the project in
+        #[arg(default_value = "pack-demo")]
+        dir: PathBuf,
+    },
+    /// Make a project that locks and builds as it stands
+    Init {
+        /// Folder to make it in
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Which template
+        #[arg(long, value_name = "NAME", default_value = templates::ALL[0].name)]
+        template: String,
+        /// Show the templates and do nothing
+        #[arg(long)]
+        list: bool,
+    },
+    /// Choose and pin everything pack.toml asks for, and bring its bytes
+    #[command(after_help = "What was chosen stays until pack.toml asks for something else or you say `--upgrade`.")]
+    Lock {
+        #[command(flatten)]
+        project: ProjectDir,
+        /// Change nothing; exit 1 if the lock no longer answers pack.toml
+        #[arg(long, conflicts_with_all = ["upgrade", "no_fetch"])]
+        check: bool,
+        /// Choose afresh: everything, or what is named (a package, a model, `python`, `system`)
+        #[arg(long, value_name = "NAME", num_args = 0..=1, action = clap::ArgAction::Append, default_missing_value = "")]
+        upgrade: Option<Vec<String>>,
+        /// Do not bring the bytes; say how many there are to come
+        #[arg(long)]
+        no_fetch: bool,
+    },
+    /// Bring the lock's bytes into the store, by their pins
+    Fetch {
+        #[command(flatten)]
+        project: ProjectDir,
+    },
+    /// Copy the lock's bytes into a folder that serves as a store: `--store DIR --offline`
+    Vendor {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        #[command(flatten)]
+        project: ProjectFlag,
+    },
+    /// Take in a step's output that was made elsewhere; it counts as claimed until a replay confirms it
+    Adopt {
+        /// The output's name and the folder that holds it
+        #[arg(value_name = "NAME=DIR", required = true, value_parser = parse_adoption)]
+        outputs: Vec<(Name, PathBuf)>,
+        #[command(flatten)]
+        project: ProjectFlag,
+    },
+    /// Build the images from the lock; opens no socket
+    #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
+    Build {
+        #[command(flatten)]
+        project: ProjectDir,
+        /// Where to write [default: `image` in the project, `.pack/image.oci.tar` or `.pack/image.docker.tar`]
+        #[arg(long, short, value_name = "DIR|FILE")]
+        output: Option<PathBuf>,
+        /// A folder, or one file
+        #[arg(long, value_enum, default_value_t = Format::OciLayout)]
+        format: Format,
+        /// Which images
+        #[arg(long, value_enum, default_value_t = Which::Both)]
+        image: Which,
+        /// Print what would go where, and build nothing
+        #[arg(long)]
+        plan: bool,
+        /// Make every layer again, whatever is remembered
+        #[arg(long)]
+        no_cache: bool,
+    },
+    /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
+    #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]
+    Check {
+        #[command(flatten)]
+        project: ProjectDir,
+        /// Judge by this competition instead: a built-in name, or a file of the project
+        #[arg(long, value_name = "NAME|FILE")]
+        competition: Option<String>,
+        /// Say how a rule is judged, and do nothing else
+        #[arg(long, value_name = "ID")]
+        explain: Option<String>,
+        /// Let what cannot be told count as found
+        #[arg(long, value_enum, value_name = "WHAT")]
+        deny: Option<Deny>,
+        /// Let a rule pass all the same; the report says so, and why
+        #[arg(long, value_name = "ID", requires = "because")]
+        allow: Vec<String>,
+        /// Why, one for each `--allow`
+        #[arg(long, value_name = "TEXT", requires = "allow")]
+        because: Vec<String>,
+        /// How the report is written
+        #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+        format: CheckFormat,
+    },
+    /// List the rules that `pack check` judges, or explain one
+    Rules {
+        /// Explain this one
+        #[arg(long, value_name = "ID")]
+        explain: Option<String>,
+    },
+    /// The rules as a file: make one, show one, judge one
+    #[command(subcommand)]
+    Competition(CompetitionCommand),
+    /// Look into an image
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Say what a file is and whether `pack` takes it; exit 1 with the reason if not
+    Inspect {
+        /// The file
+        file: PathBuf,
+        /// Read it as this kind, whatever its name
+        #[arg(long = "as", value_enum, value_name = "KIND")]
+        kind: Option<inspect::Kind>,
+        /// Of weights, list every tensor with its digest: reads the whole file once more
+        #[arg(long)]
+        tensors: bool,
+    },
+    /// Look after the store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a check may refuse beside failures.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Deny {
+    Unknown,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckFormat {
+    Text,
+    Json,
+    Sarif,
+}
+
+#[derive(Subcommand)]
+pub(super) enum CompetitionCommand {
+    /// Write a built-in competition to a new file, to change it
+    New {
+        /// The file
+        file: PathBuf,
+        /// Which one
+        #[arg(long, value_name = "NAME", default_value = "neurips-2023-llm-efficiency")]
+        from: String,
+    },
+    /// Show a competition's rules and rulings; without a name, list the built-in ones
+    Show {
+        /// A built-in name, or a file here
+        #[arg(value_name = "NAME|FILE")]
+        name: Option<String>,
+    },
+    /// Judge a competition file
+    Validate {
+        /// The file
+        file: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum ImageCommand {
+    /// List an OCI layout's images and layers, hashing every byte
+    Ls {
+        /// The layout [default: `image` here]
+        #[arg(default_value = "image")]
+        layout: PathBuf,
+        /// List the files too
+        #[arg(long)]
+        files: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum StoreCommand {
+    /// Read every byte; what no longer has its digest is moved aside. Exit 1 if anything was
+    Verify,
+    /// Remove what the named projects' locks do not need
+    Gc {
+        /// Projects whose bytes stay
+        #[arg(required = true, value_name = "PROJECT")]
+        keep: Vec<PathBuf>,
+    },
+    /// Say where the store is, or where a blob of it lies
+    Path {
+        /// A blob's digest, `sha256:…`
+        digest: Option<String>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct ProjectDir {
+    /// The project's folder
+    #[arg(default_value = ".", value_name = "PROJECT")]
+    pub(super) dir: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct ProjectFlag {
+    /// The project's folder
+    #[arg(long = "project", default_value = ".", value_name = "DIR")]
+    pub(super) dir: PathBuf,
+}
+
+/// How an image is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// A folder: blobs, index.json, oci-layout.
+    OciLayout,
+    /// The same as one tar file.
+    OciArchive,
+    /// One tar file for `docker load`, layers uncompressed.
+    DockerArchive,
+}
+
+impl Format {
+    /// The word, as in `--format`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::OciLayout => "oci-layout",
+            Format::OciArchive => "oci-archive",
+            Format::DockerArchive => "docker-archive",
+        }
+    }
+}
+
+/// Which images a command is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Which {
+    /// The serving image.
+    Serve,
+    /// The training image.
+    Train,
+    /// Whichever the manifest has.
+    Both,
+}
+
+fn parse_adoption(text: &str) -> Result<(Name, PathBuf), String> {
+    let (name, dir) = text.split_once('=').ok_or("expected NAME=DIR, e.g. adapter=out/adapter")?;
+    Ok((Name::new(name).map_err(|error| error.to_string())?, PathBuf::from(dir)))
+}
