@@ -28,6 +28,7 @@ pub mod step;
 pub mod templates;
 
 // 3 effects: thin, each owns one capability
+pub mod clock;
 pub mod image;
 pub mod layer;
 pub mod net;
