@@ -11,6 +11,7 @@ pub mod tree;
 
 // 1 documents: text to types and back
 pub mod archive;
+pub mod attestation;
 pub mod competition;
 pub mod lockfile;
 pub mod manifest;
@@ -32,6 +33,7 @@ pub mod templates;
 pub mod clock;
 pub mod distance;
 pub mod image;
+pub mod keys;
 pub mod layer;
 pub mod net;
 pub mod par;

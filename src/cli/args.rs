@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::inspect;
 use crate::artifact::Name;
+use crate::digest::Digest;
 use crate::templates;
 
 const ABOUT: &str = "Reproducible submissions for machine-learning competitions";
@@ -163,6 +164,9 @@ pub(super) enum Command {
         /// Make every layer again, whatever is remembered
         #[arg(long)]
         no_cache: bool,
+        /// Sign where the images came from, with a key of yours: into `.pack/attestations`
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
     },
     /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
     #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]
@@ -211,6 +215,12 @@ pub(super) enum Command {
         #[arg(long)]
         tensors: bool,
     },
+    /// Signing keys: make one, show its public half
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Signed statements: what they say, and whether a key that counts signed them
+    #[command(subcommand)]
+    Attest(AttestCommand),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -220,6 +230,61 @@ pub(super) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// The key that is meant where none is named.
+pub(super) const DEFAULT_KEY: &str = "default";
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a signing key in $XDG_CONFIG_HOME/pack/keys, and print its public half; never overwrites one
+    New {
+        /// Its name, or a file with a `/` in its path
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT_KEY)]
+        key: String,
+    },
+    /// Print the public half, as a competition's `[keys]` take it
+    Show {
+        /// Its name, or a file with a `/` in its path
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT_KEY)]
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum AttestCommand {
+    /// Say what an envelope holds, who signed it, and what that is worth here
+    Show {
+        /// The envelope
+        file: PathBuf,
+        #[command(flatten)]
+        keys: KeyOptions,
+    },
+    /// Accept envelopes that a key that counts has signed; exit 1 if any is not accepted
+    Verify {
+        /// The envelopes
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        keys: KeyOptions,
+        /// What every one of them must be about, `sha256:…`; may be given again
+        #[arg(long, value_name = "DIGEST")]
+        about: Vec<Digest>,
+    },
+}
+
+/// Which keys count.
+#[derive(Args)]
+pub(super) struct KeyOptions {
+    /// A public key that counts, `ed25519:…`, or a file that holds one; may be given again
+    #[arg(long, value_name = "KEY|FILE")]
+    pub(super) key: Vec<String>,
+    /// Of the competition's keys, only those of this role count
+    #[arg(long)]
+    pub(super) role: Option<String>,
+    /// The competition whose keys count [default: that of the project here]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) competition: Option<String>,
 }
 
 /// What a check may refuse beside failures.
@@ -341,6 +406,18 @@ pub enum Which {
     Train,
     /// Whichever the manifest has.
     Both,
+}
+
+impl KeyOptions {
+    /// As `attest` takes them.
+    pub(super) fn options(&self, about: &[Digest]) -> super::attest::Options {
+        super::attest::Options {
+            keys: self.key.clone(),
+            role: self.role.clone(),
+            competition: self.competition.clone(),
+            subjects: about.to_vec(),
+        }
+    }
 }
 
 fn parse_adoption(text: &str) -> Result<(Name, PathBuf), String> {

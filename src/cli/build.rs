@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::attest;
 use super::error::Problem;
 use super::lock::{UNCHECKED, check_signatures, missing, refreshed};
 use super::project::Project;
 use super::{Format, Session, Which};
 use crate::artifact::{Artifact, Name, Pin, Role};
+use crate::attestation::{BuiltImage, ImageBuild, SigningKey, image_build};
 use crate::digest::DiffId;
 use crate::image::{Image, Layout, Shape, Written, write_archive};
 use crate::layer::{Layers, Memory};
@@ -46,6 +48,9 @@ pub struct Outcome {
     pub refreshed: Vec<String>,
     /// How the bytes came to their place.
     pub written: How,
+    /// The envelope that says where the images came from, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<PathBuf>,
 }
 
 /// How many blobs came to their place in which way.
@@ -222,7 +227,21 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
             copied: written.copied,
             bytes_written: written.bytes,
         },
+        attestation: None,
     })
+}
+
+/// Signs where the images came from. Beside the project's own envelopes, so that a bundle takes it along.
+pub fn attest(project: &Project, built: &Outcome, key: &SigningKey) -> Result<PathBuf> {
+    let lock = project.need_lock()?;
+    let image = |built: &Built| -> Result<BuiltImage> {
+        let kind = if built.image == ImageKind::Serve.as_str() { ImageKind::Serve } else { ImageKind::Train };
+        Ok(BuiltImage { kind, config: built.config.parse()?, manifest: built.manifest.parse()? })
+    };
+    let images = built.images.iter().map(image).collect::<Result<Vec<_>>>()?;
+    let track = &project.manifest.submission.track;
+    let statement = image_build(&ImageBuild { lock: &lock, track, images: &images, pack: env!("CARGO_PKG_VERSION") });
+    attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))
 }
 
 /// Every byte must be in the store before anything is made: a build never fetches.

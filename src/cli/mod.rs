@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
-use self::args::{CheckFormat, Cli, Color, Command, CompetitionCommand, ImageCommand, StoreCommand};
+use self::args::{AttestCommand, CheckFormat, Cli, Color, Command, CompetitionCommand, ImageCommand, KeyCommand, StoreCommand};
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
@@ -27,6 +27,7 @@ use crate::templates;
 
 pub mod adopt;
 mod args;
+pub mod attest;
 pub mod build;
 pub mod check;
 mod competition;
@@ -37,6 +38,7 @@ pub mod image;
 pub mod init;
 pub mod inspect;
 pub mod inspect_weights;
+pub mod key;
 pub mod lock;
 pub mod project;
 mod render;
@@ -239,8 +241,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let found = !(outcome.complete || *dry_run);
             Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
-        Command::Build { project, output, format, image, plan, no_cache } => {
+        Command::Build { project, output, format, image, plan, no_cache, sign } => {
             let session = open()?;
+            // Before the work: a key that is not there is no reason to build.
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let mut project = Project::load(&project.dir)?;
             if *plan {
                 let (_, plans, _) = build::plans(&mut project, *image, &session)?;
@@ -250,7 +254,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             let memory = if *no_cache { Memory::Renew } else { Memory::Use };
             let options = build::Options { output: output.clone(), format: *format, which: *image, memory };
-            let built = build::build(&mut project, &options, &session)?;
+            let mut built = build::build(&mut project, &options, &session)?;
+            if let Some(sign) = sign {
+                built.attestation = Some(build::attest(&project, &built, &sign)?);
+            }
             out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -314,6 +321,24 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let refused = inspected.refused.is_some();
             out.show(&inspected, inspect::text)?;
             Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        }
+        Command::Key(command) => {
+            let shown = match command {
+                KeyCommand::New { key } => key::new(key)?,
+                KeyCommand::Show { key } => key::show(key)?,
+            };
+            out.show(&shown, key::text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Attest(AttestCommand::Show { file, keys }) => {
+            let shown = attest::show(file, &keys.options(&[]))?;
+            out.show(&shown, |shown| attest::text(shown, true))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Attest(AttestCommand::Verify { files, keys, about }) => {
+            let verdict = attest::verify(files, &keys.options(about))?;
+            out.show(&verdict, attest::verdict)?;
+            Ok(if verdict.accepted() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Store(StoreCommand::Verify) => {
             let verified = store::verify(&open()?)?;

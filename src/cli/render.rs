@@ -84,6 +84,9 @@ pub(super) fn build(built: &super::build::Outcome, project: &Project) -> String 
     }
     text.push_str(&format!("blobs: {}; {} written\n", ways.join(", "), bytes(how.bytes_written)));
     text.push_str(&format!("{} in {}\n", built.format, built.output.display()));
+    if let Some(envelope) = &built.attestation {
+        text.push_str(&format!("signed: {}\n", envelope.display()));
+    }
     if built.format == "oci-layout" && built.images.iter().any(|image| image.image == "serve") {
         text.push_str(&format!("run it: {}\n", super::build::how_to_run(&built.output, project)));
     }
