@@ -21,13 +21,16 @@ pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
 pub mod compare;
+pub mod copies;
 pub mod invocation;
 pub mod plan;
 pub mod recognise;
+pub mod report;
 pub mod rules;
 pub mod secret;
 pub mod step;
 pub mod templates;
+pub mod verdict;
 
 // 3 effects: thin, each owns one capability
 pub mod clock;

@@ -357,31 +357,33 @@ fn attempt(ending: crate::record::Ending, started: &str) -> crate::record::Attem
         processes: word(),
         notes: Vec::new(),
     };
-    let finished = Some("2026-01-02T04:00:00Z".to_owned());
+    let finished = "2026-01-02T04:00:00Z".to_owned();
     let host = Host::default();
     let started = started.to_owned();
-    Attempt {
-        execution: Execution { started, finished, seconds: 1.5, ending, peak_memory: Some(7), isolation, host },
-        from: None,
-    }
+    let begun = started.clone();
+    let execution = Execution { started, finished, seconds: 1.5, ending, peak_memory: Some(7), isolation, host };
+    Attempt { begun, execution: Some(execution), from: None }
 }
 
 #[test]
 fn a_training_is_attested_when_it_ended_well() {
-    use crate::record::{Ending, Listed, StepRecord};
+    use crate::path::ImagePath;
+    use crate::record::{Ending, StepRecord};
+    use crate::tree::{Mode, Tree, TreeFile};
     let lock = crate::lockfile::Lockfile::parse(include_str!("../../tests/fixtures/locks/v1/pack.lock")).unwrap();
     let (step, output) = (Name::new("train").unwrap(), Name::new("adapter").unwrap());
+    let file = TreeFile { path: ImagePath::new("a").unwrap(), mode: Mode::Plain, digest: Digest::of(b"a"), size: 3 };
+    let tree = Tree::new(vec![file]).unwrap();
     let mut record = StepRecord {
         key: Digest::of(b"key"),
+        sees: json!({"seed": 42}),
+        code: Tree::default(),
         image: None,
-        seed: Some(u64::MAX),
-        threads: Some(2),
-        environment: Default::default(),
         attempts: vec![
             attempt(Ending::TimedOut, "2026-01-02T03:00:00Z"),
             attempt(Ending::Exited { code: 0 }, "2026-01-02T03:30:00Z"),
         ],
-        outputs: [(output, Listed { digest: Digest::of(b"adapter"), files: 1, bytes: 3 })].into(),
+        outputs: [(output, tree.clone())].into(),
         checkpoints: Default::default(),
         metrics: [("loss".to_owned(), 0.1)].into(),
     };
@@ -396,9 +398,9 @@ fn a_training_is_attested_when_it_ended_well() {
         })
     };
     let statement = of(&record).unwrap();
-    assert!(statement.is_about(&Digest::of(b"adapter")));
+    assert!(statement.is_about(&tree.digest()));
     let definition = &statement.predicate["buildDefinition"];
-    assert_eq!(definition["internalParameters"]["seed"], json!(u64::MAX.to_string()));
+    assert_eq!(definition["internalParameters"]["sees"]["seed"], json!(42));
     assert_eq!(definition["internalParameters"]["metrics"]["loss"], json!(0.1));
     assert_eq!(statement.predicate["runDetails"]["metadata"]["startedOn"], json!("2026-01-02T03:00:00Z"));
     assert_eq!(Statement::parse(&statement.bytes()).unwrap().bytes(), statement.bytes());

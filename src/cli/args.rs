@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::inspect;
+use super::{inspect, verify};
 use crate::artifact::Name;
 use crate::digest::Digest;
 use crate::templates;
@@ -167,6 +167,41 @@ pub(super) enum Command {
         /// Sign where the images came from, with a key of yours: into `.pack/attestations`
         #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
         sign: Option<String>,
+    },
+    /// Rebuild, replay and compare: five claims, and how far each is confirmed
+    #[command(
+        after_help = "Exit 0 only where everything that the competition asks for is confirmed; else 1, and the verdict is partial."
+    )]
+    Verify {
+        /// A project, a bundle, or with `--project` an OCI layout or archive that is claimed to be its image
+        #[arg(default_value = ".", value_name = "TARGET")]
+        target: PathBuf,
+        /// The project of a layout or archive
+        #[arg(long, value_name = "DIR")]
+        project: Option<PathBuf>,
+        /// Only these claims
+        #[arg(long, value_enum, value_name = "CLAIM", value_delimiter = ',')]
+        only: Vec<verify::Claim>,
+        /// Not these claims
+        #[arg(long, value_enum, value_name = "CLAIM", value_delimiter = ',')]
+        skip: Vec<verify::Claim>,
+        /// How much of the training is run again
+        #[arg(long, value_enum, default_value_t = verify::Replay::Full)]
+        replay: verify::Replay,
+        #[command(flatten)]
+        runner: RunnerFlag,
+        /// The layout or archive that is claimed [default: `image` in the project, where there is one]
+        #[arg(long, value_name = "LAYOUT|ARCHIVE")]
+        image: Option<PathBuf>,
+        /// Judge by this competition: a built-in name, or your own copy of the file
+        #[arg(long, value_name = "NAME|FILE")]
+        competition: Option<String>,
+        /// Where report.json and the logs of replays go [default: `.pack/verify` in the project]
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
+        /// Put together reports that were made on different machines, and verify nothing
+        #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["only", "skip", "image", "project"])]
+        merge: Vec<PathBuf>,
     },
     /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
     #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]

@@ -44,6 +44,7 @@ pub mod project;
 mod render;
 pub mod store;
 pub mod train;
+pub mod verify;
 
 pub use self::args::{Format, Which};
 
@@ -260,6 +261,31 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {
+            let merged = verify::merge(merge, competition.as_deref(), report.as_deref())?;
+            out.show(&merged, verify::text::report)?;
+            Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, .. } => {
+            let session = open()?;
+            let (dir, image) = match project {
+                Some(dir) => (dir, Some(target.clone())),
+                None => (target, image.clone()),
+            };
+            let mut project = Project::load(dir)?;
+            let options = verify::Options {
+                only: only.clone(),
+                skip: skip.clone(),
+                replay: *replay,
+                runner: runner.name.clone(),
+                image,
+                competition: competition.clone(),
+                report: report.clone(),
+            };
+            let report = verify::verify(&mut project, &options, &session)?;
+            out.show(&report, verify::text::report)?;
+            Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, format, .. } => {

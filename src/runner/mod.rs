@@ -37,6 +37,9 @@ pub type Console<'a> = &'a mut dyn FnMut(Event);
 
 /// Carries out invocations.
 pub trait Runner {
+    /// Its name, as `--runner` takes it.
+    fn name(&self) -> &'static str;
+
     /// Runs a command to its end. What it wrote under `/out/<name>` lies in `work/out/<name>` afterwards, however it
     /// ended; `work` is the caller's, and holds nothing else of worth.
     ///
@@ -75,4 +78,9 @@ pub enum RunError {
 /// A runner by its name; without one, the first that works here.
 pub fn choose(_name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
     Err(RunError::Host { what: "no runner".into(), help: None })
+}
+
+/// x
+pub fn host() -> crate::record::Host {
+    crate::record::Host::default()
 }

@@ -197,6 +197,19 @@ impl Store {
         Ok(file)
     }
 
+    /// Reads every byte of a blob, whatever is remembered of it. Returns how many there are; a spoiled one is moved
+    /// aside, and is an error.
+    pub fn reread(&self, digest: &Digest, task: &Task) -> Result<u64, StoreError> {
+        let path = self.blob_path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { digest: *digest }),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        self.rehash_open(&file, digest, task)?;
+        Ok(file.metadata().map_err(io_error("read", &path))?.len())
+    }
+
     /// Reads a whole blob into memory and hashes it; for small files and indexes.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
