@@ -123,6 +123,21 @@ pub(super) enum Command {
         #[command(flatten)]
         project: ProjectFlag,
     },
+    /// Run a command in the box, with the project's folder as code; writes no lock and no Record
+    #[command(after_help = "The command's own exit code is passed on; 2 if it could not be run or was stopped at a limit.")]
+    Run {
+        /// Give it this step's inputs, outputs and environment [default: everything that is locked]
+        #[arg(long, value_name = "NAME", value_parser = parse_name)]
+        step: Option<Name>,
+        /// How it is run: embedded, podman or host [default: embedded]
+        #[arg(long, value_name = "NAME")]
+        runner: Option<String>,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Program and arguments; no shell
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<String>,
+    },
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
     Build {
@@ -314,6 +329,10 @@ pub enum Which {
     Train,
     /// Whichever the manifest has.
     Both,
+}
+
+fn parse_name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|error| error.to_string())
 }
 
 fn parse_adoption(text: &str) -> Result<(Name, PathBuf), String> {

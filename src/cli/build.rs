@@ -217,7 +217,7 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
 }
 
 /// Every byte must be in the store before anything is made: a build never fetches.
-fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
+pub fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
     let evidence: std::collections::BTreeSet<_> = lock.evidence.iter().map(|evidence| evidence.digest).collect();
     let absent: Vec<_> = missing(lock, session)?.into_iter().filter(|(digest, _)| !evidence.contains(digest)).collect();
     if absent.is_empty() {

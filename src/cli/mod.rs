@@ -39,6 +39,7 @@ pub mod inspect_weights;
 pub mod lock;
 pub mod project;
 mod render;
+pub mod run;
 pub mod store;
 
 pub use self::args::{Format, Which};
@@ -73,6 +74,9 @@ impl Session {
 
 /// Parses what was typed, runs it, prints, and says how it went.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::runner::embedded::stage(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -236,6 +240,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let built = build::build(&mut project, &options, &session)?;
             out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { command, step, runner, project } => {
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let options = run::Options { command: command.clone(), step: step.clone(), runner: runner.clone() };
+            run::exit_code(&run::run(project, &options, &session)?)
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, format, .. } => {
