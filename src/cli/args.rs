@@ -144,6 +144,20 @@ pub(super) enum Command {
         #[command(flatten)]
         runner: RunnerFlag,
     },
+    /// Run a command in the box, with the project's folder as code; writes no lock and no Record
+    #[command(after_help = "The command's own exit code is passed on; 2 if it could not be run or was stopped at a limit.")]
+    Run {
+        /// Give it this step's inputs, outputs and environment [default: everything that is locked]
+        #[arg(long, value_name = "NAME")]
+        step: Option<Name>,
+        #[command(flatten)]
+        runner: RunnerFlag,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Program and arguments; no shell
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<String>,
+    },
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
     Build {

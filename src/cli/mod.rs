@@ -42,6 +42,7 @@ pub mod key;
 pub mod lock;
 pub mod project;
 mod render;
+pub mod run;
 pub mod store;
 pub mod train;
 pub mod verify;
@@ -78,6 +79,9 @@ impl Session {
 
 /// Parses what was typed, runs it, prints, and says how it went.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::runner::embedded::stage(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -286,6 +290,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let report = verify::verify(&mut project, &options, &session)?;
             out.show(&report, verify::text::report)?;
             Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Run { command, step, runner, project } => {
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let options = run::Options { command: command.clone(), step: step.clone(), runner: runner.name.clone() };
+            run::exit_code(&run::run(project, &options, &session)?)
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, format, .. } => {

@@ -3,11 +3,21 @@
 //! Layer 3 (effects): the only place that starts the user's commands. Must never decide what is seen or when it
 //! is enough: that stands in the invocation.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::invocation::Invocation;
 use crate::layer::{LayerError, Layers};
 use crate::record::Execution;
+
+mod cgroup;
+pub mod embedded;
+mod facts;
+mod rooms;
+mod view;
+mod watch;
+
+pub use facts::host;
 
 /// Which of the two streams of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,11 +51,26 @@ pub trait Runner {
     fn name(&self) -> &'static str;
 
     /// Runs a command to its end. What it wrote under `/out/<name>` lies in `work/out/<name>` afterwards, however it
-    /// ended; `work` is the caller's, and holds nothing else of worth.
+    /// ended; what lay there before, the command finds there. `work` is the caller's, of this run alone, and holds
+    /// nothing else of worth.
     ///
     /// # Errors
     /// Where it could not be started. A command that fails is no error: see [`Execution::ending`].
     fn run(&self, invocation: &Invocation, layers: &Layers, work: &Path, console: Console) -> Result<Execution, RunError>;
+}
+
+/// The names of all runners, the default first.
+pub const NAMES: &[&str] = &["embedded"];
+
+/// A runner by its name; none: the default.
+pub fn choose(name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
+    match name.unwrap_or(NAMES[0]) {
+        "embedded" => Ok(Box::new(embedded::Embedded)),
+        other => {
+            let help = Some(format!("known runners: {}", NAMES.join(", ")));
+            Err(RunError::Host { what: format!("there is no runner `{}`", other.escape_debug()), help })
+        }
+    }
 }
 
 /// Why a command could not be run.
@@ -71,16 +96,12 @@ pub enum RunError {
         path: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
-/// A runner by its name; without one, the first that works here.
-pub fn choose(_name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
-    Err(RunError::Host { what: "no runner".into(), help: None })
-}
-
-/// x
-pub fn host() -> crate::record::Host {
-    crate::record::Host::default()
+/// Adds what was being done and to which path to an I/O error.
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Io { action, path, source }
 }

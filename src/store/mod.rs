@@ -14,6 +14,7 @@
 //! <root>/.lock                     locked by whoever has the store open; alone by whoever clears it
 //! <memory>/trust/<hex>             device, inode, size and times of a blob when it was last hashed
 //! <memory>/cache/<kind>/<key>      what can be computed again (see cache.rs)
+//! <memory>/unpacked/<hex>          a layer as a folder, by its diff_id (see unpacked.rs)
 //! ```
 //!
 //! The memory lies in a folder of the user's own: a store that comes from somebody else brings bytes, which
@@ -39,12 +40,14 @@ mod link;
 mod pieces;
 pub mod scratch;
 mod sink;
+mod unpacked;
 
 pub use export::Placed;
 pub use gc::{Alone, Collected, Verified};
 pub use pieces::Pieces;
 pub use scratch::Scratch;
 pub use sink::Sink;
+pub use unpacked::{Unpacking, remove_tree};
 
 /// Below this size a blob is rehashed whenever it is read, so no trust record is kept for it.
 const TRUST_FROM: u64 = 1 << 20;

@@ -139,7 +139,7 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
         accept: verdict::acceptance(&claims, &accept),
         claims,
         not_checked,
-        host: runner::host(),
+        host: runner::host(true),
     };
     write(&folder.join("report.json"), &report.emit())?;
     Ok(report)

@@ -155,7 +155,7 @@ impl Replays<'_> {
             self.rulebook.digest,
             self.runner.name(),
             record,
-            runner::host()
+            runner::host(true)
         ]);
         Ok(Digest::of(parts.to_string().as_bytes()))
     }
@@ -184,7 +184,7 @@ impl Replays<'_> {
                 format!("its input `{missing}` is not in the lock, and was not made by a replay"),
             ));
         }
-        let here = runner::host();
+        let here = runner::host(true);
         if step.gpu && here.gpus.is_empty() {
             return Ok(open(name, Some(view.key), "it wants a GPU, and none is here".to_owned()));
         }
