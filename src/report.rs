@@ -53,9 +53,19 @@ pub struct Subject {
     pub competition_digest: Digest,
     /// The track.
     pub track: String,
-    /// Config digests of the images that the lock gives, by kind; absent where they were not rebuilt.
+    /// The images that the lock gives, by kind; absent where they were not rebuilt.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub images: BTreeMap<String, Digest>,
+    pub images: BTreeMap<String, Identity>,
+}
+
+/// An image as it was rebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Identity {
+    /// Config digest: its identity.
+    pub config: Digest,
+    /// Manifest digest: what registries call it.
+    pub manifest: Digest,
 }
 
 /// The five claims.

@@ -141,6 +141,9 @@ pub(super) enum Command {
         /// Say what would be run and why, and run nothing
         #[arg(long)]
         dry_run: bool,
+        /// Sign what was run, with a key of yours: into `.pack/attestations`
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
         #[command(flatten)]
         runner: RunnerFlag,
     },
@@ -213,6 +216,9 @@ pub(super) enum Command {
         /// Where report.json and the logs of replays go [default: `.pack/verify` in the project]
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
+        /// Sign the verdict, with a key of yours: a statement with every number and one with a word, beside the report
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
         /// Put together reports that were made on different machines, and verify nothing
         #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["only", "skip", "image", "project"])]
         merge: Vec<PathBuf>,

@@ -231,8 +231,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Train { step, project, again, resume, dry_run, runner } => {
+        Command::Train { step, project, again, resume, dry_run, sign, runner } => {
             let session = open()?;
+            // Before the work: a key that is not there is no reason to train for a day.
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let mut project = Project::load(&project.dir)?;
             let options = train::Options {
                 step: step.clone(),
@@ -242,6 +244,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 runner: runner.name.clone(),
             };
             let outcome = train::train(&mut project, &options, &session)?;
+            for file in train::sign(&project, &outcome, sign.as_ref())? {
+                session.progress.note(&format!("signed: {}", file.display()));
+            }
             out.show(&outcome, render::trained)?;
             let found = !(outcome.complete || *dry_run);
             Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -271,8 +276,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&merged, verify::text::report)?;
             Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
-        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, .. } => {
+        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
             let session = open()?;
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let (dir, image) = match project {
                 Some(dir) => (dir, Some(target.clone())),
                 None => (target, image.clone()),
@@ -288,6 +294,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 report: report.clone(),
             };
             let report = verify::verify(&mut project, &options, &session)?;
+            if let Some(key) = &sign {
+                for file in verify::sign(&project, &report, &options, key)? {
+                    session.progress.note(&format!("signed: {}", file.display()));
+                }
+            }
             out.show(&report, verify::text::report)?;
             Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }

@@ -111,7 +111,8 @@ pub(super) fn watch(
         let now = Instant::now();
         if now >= next_glance {
             let memory = subject.memory();
-            peak = peak.max(memory);
+            // A command that ended between two looks was not seen.
+            peak = peak.max(memory.filter(|memory| *memory > 0));
             let too_much = memory.zip(limits.memory).is_some_and(|(memory, most)| memory > most);
             if too_much && !subject.is_memory_held() && stop.is_none() {
                 stop = Some(Stop { because: Ending::OutOfMemory, kill_at: now, killed: false });

@@ -10,15 +10,14 @@ use anyhow::Result;
 
 use super::super::project::Project;
 use super::super::{Session, build, image};
-use crate::digest::Digest;
 use crate::image::Image;
 use crate::layer::Memory;
 use crate::lockfile::Lockfile;
 use crate::plan::{ImageKind, Plan};
-use crate::report::{Answer, ImageAnswer, Images};
+use crate::report::{Answer, Identity, ImageAnswer, Images};
 use crate::verdict;
 
-pub(super) type Rebuilt = BTreeMap<String, Digest>;
+pub(super) type Rebuilt = BTreeMap<String, Identity>;
 
 pub(super) fn not_checked() -> (Images, Rebuilt) {
     (Images { answer: Answer::NotChecked, images: Vec::new() }, BTreeMap::new())
@@ -42,7 +41,7 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
             }
         };
         let config = made.config_digest();
-        rebuilt.insert(word.clone(), config);
+        rebuilt.insert(word.clone(), Identity { config, manifest: made.manifest_digest() });
         let claim = match &claims {
             None => Err("nothing says what it is claimed to be: `--image LAYOUT` names one".to_owned()),
             Some(Err(error)) => Ok(Err(format!("{error:#}"))),

@@ -13,11 +13,13 @@ use anyhow::{Context as _, Result, bail};
 
 use super::error::Problem;
 use super::project::{self, Project};
-use super::{Session, check, facts};
+use super::{Session, attest, check, facts};
+use crate::attestation::{self, BuiltImage, Claim as Claimed, SigningKey, Verification};
 use crate::clock;
 use crate::competition::{Accept, Competition};
 use crate::digest::Digest;
-use crate::lockfile::Lockfile;
+use crate::lockfile::{CompetitionPin, Lockfile};
+use crate::plan::ImageKind;
 use crate::report::{Answer, Claims, Finding, Report, Rules, Serving, Subject, VERSION};
 use crate::rules::Outcome;
 use crate::runner;
@@ -91,7 +93,7 @@ pub(super) struct Rulebook {
 pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Result<Report> {
     let lock = project.need_lock()?;
     let rulebook = rulebook(project, &lock, options, session)?;
-    let folder = options.report.clone().unwrap_or_else(|| project.root.join(".pack").join("verify"));
+    let folder = folder(project, options);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let say = |what: &str| session.progress.note(&format!("verify: {what}"));
 
@@ -143,6 +145,49 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     };
     write(&folder.join("report.json"), &report.emit())?;
     Ok(report)
+}
+
+fn folder(project: &Project, options: &Options) -> PathBuf {
+    options.report.clone().unwrap_or_else(|| project.root.join(".pack").join("verify"))
+}
+
+/// Signs a verdict: a statement with every number, and a summary that says PASSED only where what is asked for is met.
+/// Returns the envelopes.
+pub fn sign(project: &Project, report: &Report, options: &Options, key: &SigningKey) -> Result<Vec<PathBuf>> {
+    let lock = project.need_lock()?;
+    let claims = [
+        ("rules", report.claims.rules.answer),
+        ("inputs", report.claims.inputs.answer),
+        ("image", report.claims.image.answer),
+        ("training", report.claims.training.answer),
+        ("serving", report.claims.serving.answer),
+    ];
+    let claims: Vec<Claimed> =
+        claims.iter().map(|(claim, answer)| Claimed { claim: (*claim).into(), answer: answer.as_str().into() }).collect();
+    let pin = CompetitionPin { name: report.subject.competition.clone(), path: None, digest: report.subject.competition_digest };
+    let images: Vec<BuiltImage> = [ImageKind::Serve, ImageKind::Train]
+        .into_iter()
+        .filter_map(|kind| {
+            let image = report.subject.images.get(kind.as_str())?;
+            Some(BuiltImage { kind, config: image.config, manifest: image.manifest })
+        })
+        .collect();
+    let verification = Verification {
+        submission: &report.subject.submission,
+        competition: &pin,
+        track: &report.subject.track,
+        lock: Digest::of(lock.emit().as_bytes()),
+        images: &images,
+        pack: env!("CARGO_PKG_VERSION"),
+        time: &report.made,
+        accepted: report.accept.met,
+        claims: &claims,
+        report: &serde_json::to_value(report)?,
+    };
+    let folder = folder(project, options);
+    let detail = attestation::verification(&verification);
+    let summary = attestation::summary(&verification, Some(Digest::of(&detail.bytes())));
+    Ok(vec![attest::sign_and_write(&detail, key, &folder)?, attest::sign_and_write(&summary, key, &folder)?])
 }
 
 /// Puts together what was found on different machines.
