@@ -155,6 +155,9 @@ pub(super) enum Command {
         step: Option<Name>,
         #[command(flatten)]
         runner: RunnerFlag,
+        /// Stop it earlier or later: time and grace in seconds, memory, outputs, scratch and shm in MB, processes
+        #[arg(long = "limit", value_name = "WHAT=N", value_parser = super::run::parse_limit)]
+        limits: Vec<super::run::Limit>,
         #[command(flatten)]
         project: ProjectFlag,
         /// Program and arguments; no shell

@@ -302,11 +302,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&report, verify::text::report)?;
             Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
-        Command::Run { command, step, runner, project } => {
+        Command::Run { command, step, runner, limits, project } => {
             let session = open()?;
             let project = Project::load(&project.dir)?;
-            let options = run::Options { command: command.clone(), step: step.clone(), runner: runner.name.clone() };
-            run::exit_code(&run::run(project, &options, &session)?)
+            let options = run::Options {
+                command: command.clone(),
+                step: step.clone(),
+                runner: runner.name.clone(),
+                limits: limits.clone(),
+                quiet_output: global.json,
+            };
+            let execution = run::run(project, &options, &session)?;
+            if global.json {
+                out.show(&execution, |_| String::new())?;
+                return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(2)));
+            }
+            run::exit_code(&execution)
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, format, .. } => {

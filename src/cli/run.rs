@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,7 +19,7 @@ use super::build::{current_lock, need_bytes};
 use super::error::Problem;
 use super::project::Project;
 use crate::artifact::{Name, Role};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, Limits};
 use crate::layer::{Layers, Memory};
 use crate::lockfile::Lockfile;
 use crate::manifest::{Manifest, OutputClass, Replay, Step};
@@ -34,6 +35,65 @@ pub struct Options {
     pub step: Option<Name>,
     /// The runner's name; none: the default.
     pub runner: Option<String>,
+    /// Limits other than the step's or the usual ones.
+    pub limits: Vec<Limit>,
+    /// Whether standard output is kept for the result.
+    pub quiet_output: bool,
+}
+
+/// A limit as it is typed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Limit {
+    what: What,
+    amount: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum What {
+    Time,
+    Grace,
+    Memory,
+    Processes,
+    Outputs,
+    Scratch,
+    Shm,
+}
+
+/// Reads `WHAT=N`.
+pub fn parse_limit(text: &str) -> Result<Limit, String> {
+    let words = "expected time, grace, memory, processes, outputs, scratch or shm, `=` and a number, e.g. memory=512";
+    let (what, amount) = text.split_once('=').ok_or(words)?;
+    let what = match what {
+        "time" => What::Time,
+        "grace" => What::Grace,
+        "memory" => What::Memory,
+        "processes" => What::Processes,
+        "outputs" => What::Outputs,
+        "scratch" => What::Scratch,
+        "shm" => What::Shm,
+        _ => return Err(words.to_owned()),
+    };
+    match amount.parse::<f64>() {
+        // A year in seconds, and more than any disk in megabytes.
+        Ok(amount) if (0.0..1e9).contains(&amount) => Ok(Limit { what, amount }),
+        _ => Err(format!("expected a number from 0 up, found `{amount}`")),
+    }
+}
+
+impl Limit {
+    fn apply(self, limits: &mut Limits) {
+        let megabytes = (self.amount * 1e6) as u64;
+        let seconds = Duration::from_secs_f64(self.amount);
+        match self.what {
+            What::Time => limits.wall = Some(seconds),
+            What::Grace => limits.grace = seconds,
+            What::Memory => limits.memory = Some(megabytes),
+            What::Processes => limits.processes = self.amount as u32,
+            What::Outputs => limits.outputs = megabytes,
+            What::Scratch => limits.scratch = megabytes,
+            What::Shm => limits.shm = megabytes,
+        }
+    }
 }
 
 /// Runs it, and says how it ended.
@@ -51,8 +111,8 @@ pub fn run(mut project: Project, options: &Options, session: &Session) -> Result
         let Event::Said(stream, piece) = event else { return };
         // Where nobody reads any more, the command goes on all the same.
         drop(match stream {
-            Stream::Out => std::io::stdout().write_all(piece).and_then(|()| std::io::stdout().flush()),
-            Stream::Err => std::io::stderr().write_all(piece),
+            Stream::Out if !options.quiet_output => std::io::stdout().write_all(piece).and_then(|()| std::io::stdout().flush()),
+            Stream::Out | Stream::Err => std::io::stderr().write_all(piece),
         });
     })?;
     for note in &execution.isolation.notes {
@@ -99,6 +159,7 @@ fn invocation(project: &Project, lock: &Lockfile, options: &Options) -> Result<I
     invocation.view.retain(|layer| layer.name != "code");
     invocation.live = Some(project.root.clone());
     invocation.limits.wall = None;
+    options.limits.iter().for_each(|limit| limit.apply(&mut invocation.limits));
     Ok(invocation)
 }
 

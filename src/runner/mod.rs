@@ -13,6 +13,7 @@ use crate::record::Execution;
 mod cgroup;
 pub mod embedded;
 mod facts;
+mod host;
 mod rooms;
 mod view;
 mod watch;
@@ -60,12 +61,16 @@ pub trait Runner {
 }
 
 /// The names of all runners, the default first.
-pub const NAMES: &[&str] = &["embedded"];
+pub const NAMES: &[&str] = &["embedded", "host"];
 
 /// A runner by its name; none: the default.
+///
+/// # Errors
+/// A name that none has.
 pub fn choose(name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
     match name.unwrap_or(NAMES[0]) {
         "embedded" => Ok(Box::new(embedded::Embedded)),
+        "host" => Ok(Box::new(host::Unsealed)),
         other => {
             let help = Some(format!("known runners: {}", NAMES.join(", ")));
             Err(RunError::Host { what: format!("there is no runner `{}`", other.escape_debug()), help })

@@ -58,7 +58,10 @@ impl Rooms {
         }
         let root = rooms.box_folder.join("root");
         rooms.skeleton(&root, invocation, view).map_err(io_error("lay out", &root))?;
-        for (n, folder) in std::iter::once(&root).chain(&view.lower).enumerate() {
+        // Of one folder alone the kernel makes no overlay.
+        let empty = rooms.box_folder.join("empty");
+        builder.create(&empty).map_err(io_error("create", &empty))?;
+        for (n, folder) in std::iter::once(&root).chain(&view.lower).chain([&empty]).enumerate() {
             let link = rooms.lower.join(n.to_string());
             symlink(folder, &link).map_err(io_error("create", &link))?;
         }

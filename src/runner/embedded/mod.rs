@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use rustix::thread::CapabilitySet;
+use serde::Serialize;
 
 use self::words::{Access, Bind, Failure, Message, Order, Spec, Stage, Stamp, hear, say};
 use super::rooms::{Rooms, change_owner};
@@ -31,15 +32,20 @@ mod filter;
 mod init;
 mod loopback;
 mod mounts;
+mod plain;
 mod supervise;
 mod sys;
 mod words;
+
+pub(super) use self::plain::Plain;
 
 /// The first argument by which `pack` knows that it is a stage. Not for people.
 const STAGE: &str = "__box";
 const SUPERVISE: &str = "supervise";
 const INIT: &str = "init";
 const ENTER: &str = "enter";
+/// The one stage of the unsealed runner.
+pub(super) const PLAIN: &str = "plain";
 
 /// Who runs the command where the host's root starts it: a user whom nothing else on the host runs as or belongs to.
 const NOBODY_ELSE: u32 = 1_885_430_635;
@@ -53,6 +59,7 @@ pub fn stage(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> 
         SUPERVISE => supervise::run(),
         INIT => init::run(),
         ENTER => enter::run(),
+        PLAIN => plain::run(),
         _ => None,
     };
     Some(if done.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -86,7 +93,7 @@ impl Runner for Embedded {
             user,
             mount_point: rooms.mount_point.clone(),
             lower: rooms.lower.clone(),
-            lowers: view.lower.len() + 1,
+            lowers: view.lower.len() + 2,
             binds: binds(invocation, &view, &rooms)?,
             shm: invocation.limits.shm,
             cgroups: group.folders(),
@@ -111,7 +118,7 @@ impl Runner for Embedded {
             notes: Vec::new(),
         };
         let clock = facts::Clock::start();
-        let (mut running, mut streams) = Running::start(&spec, group)?;
+        let (mut running, mut streams) = Running::start(SUPERVISE, &spec, group)?;
         let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, console);
         // Whatever happened, nothing of the box runs on, and what it wrote is the caller's.
         drop(running);
@@ -172,8 +179,8 @@ fn binds(invocation: &Invocation, view: &View, rooms: &Rooms) -> Result<Vec<Bind
     Ok(binds)
 }
 
-/// A box under way. Dropped, it is ended.
-struct Running {
+/// A command under way in a stage's care. Dropped, it is ended.
+pub(super) struct Running {
     child: Child,
     socket: BufReader<UnixStream>,
     group: cgroup::Group,
@@ -183,11 +190,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(spec: &Spec, group: cgroup::Group) -> Result<(Self, Streams), RunError> {
+    /// Starts a stage and tells it what to do.
+    pub(super) fn start<T: Serialize>(stage: &str, spec: &T, group: cgroup::Group) -> Result<(Self, Streams), RunError> {
         let failed = |source| RunError::Io { action: "start", path: "/proc/self/exe".into(), source };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = Command::new("/proc/self/exe")
-            .args([STAGE, SUPERVISE])
+            .args([STAGE, stage])
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())

@@ -14,53 +14,53 @@ use serde::{Deserialize, Serialize};
 
 /// Everything the stages do; they decide nothing.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Spec {
+pub(in crate::runner) struct Spec {
     /// Whether mounts are made by the host's root, or by root of a user namespace.
-    pub(super) privileged: bool,
+    pub(in crate::runner) privileged: bool,
     /// Who runs the command, as the host counts users and groups.
-    pub(super) user: (u32, u32),
+    pub(in crate::runner) user: (u32, u32),
     /// An empty folder on which the box's root is put together.
-    pub(super) mount_point: PathBuf,
+    pub(in crate::runner) mount_point: PathBuf,
     /// A folder of links `0`, `1`, … to the folders that make up the root, from the top down.
-    pub(super) lower: PathBuf,
+    pub(in crate::runner) lower: PathBuf,
     /// How many links.
-    pub(super) lowers: usize,
+    pub(in crate::runner) lowers: usize,
     /// What is mounted into the root, in this order.
-    pub(super) binds: Vec<Bind>,
+    pub(in crate::runner) binds: Vec<Bind>,
     /// Bytes of `/dev/shm`.
-    pub(super) shm: u64,
+    pub(in crate::runner) shm: u64,
     /// Folders of control groups that hold the box.
-    pub(super) cgroups: Vec<PathBuf>,
+    pub(in crate::runner) cgroups: Vec<PathBuf>,
     /// Most processes and threads.
-    pub(super) processes: u64,
+    pub(in crate::runner) processes: u64,
     /// Longest file.
-    pub(super) file_size: u64,
+    pub(in crate::runner) file_size: u64,
     /// Groups of the host's that the command keeps, for devices.
-    pub(super) groups: Vec<u32>,
+    pub(in crate::runner) groups: Vec<u32>,
     /// Folders of libraries for which the loader's cache is made again, in the box.
-    pub(super) libraries: Vec<String>,
+    pub(in crate::runner) libraries: Vec<String>,
     /// Program and arguments.
-    pub(super) command: Vec<String>,
+    pub(in crate::runner) command: Vec<String>,
     /// The whole environment.
-    pub(super) env: BTreeMap<String, String>,
+    pub(in crate::runner) env: BTreeMap<String, String>,
 }
 
 /// A file or folder of the host's in the box.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Bind {
+pub(in crate::runner) struct Bind {
     /// Where it lies on the host.
-    pub(super) source: PathBuf,
+    pub(in crate::runner) source: PathBuf,
     /// Where it is seen, below the root.
-    pub(super) at: PathBuf,
+    pub(in crate::runner) at: PathBuf,
     /// What may be done with it.
-    pub(super) access: Access,
+    pub(in crate::runner) access: Access,
     /// What it must be: what was verified, and nothing that took its place.
-    pub(super) stamp: Option<Stamp>,
+    pub(in crate::runner) stamp: Option<Stamp>,
 }
 
 /// What may be done with what is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Access {
+pub(in crate::runner) enum Access {
     /// Reading.
     Read,
     /// Reading and writing; no device, nothing set-uid.
@@ -71,7 +71,7 @@ pub(super) enum Access {
 
 /// By which a file is known again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
+pub(in crate::runner) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -80,7 +80,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn of(meta: &Metadata) -> Self {
+    pub(in crate::runner) fn of(meta: &Metadata) -> Self {
         Self {
             device: meta.dev(),
             inode: meta.ino(),
@@ -93,7 +93,7 @@ impl Stamp {
 
 /// What a stage says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Message {
+pub(in crate::runner) enum Message {
     /// The command runs.
     Started,
     /// It does not, and why.
@@ -108,20 +108,20 @@ pub(super) enum Message {
 
 /// What could not be done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Failure {
+pub(in crate::runner) struct Failure {
     /// The stage of the way, by which advice is found.
-    pub(super) stage: Stage,
+    pub(in crate::runner) stage: Stage,
     /// What was being done.
-    pub(super) doing: String,
+    pub(in crate::runner) doing: String,
     /// What the system said.
-    pub(super) said: String,
+    pub(in crate::runner) said: String,
     /// Its number.
-    pub(super) errno: Option<i32>,
+    pub(in crate::runner) errno: Option<i32>,
 }
 
 /// Where on the way to a running command something can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Stage {
+pub(in crate::runner) enum Stage {
     /// Namespaces.
     Namespaces,
     /// The root from its layers.
@@ -142,7 +142,7 @@ pub(super) enum Stage {
 
 /// What the stages are told once the box runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Order {
+pub(in crate::runner) enum Order {
     /// Ask the command to end.
     Terminate,
     /// End everything in the box.
@@ -150,7 +150,7 @@ pub(super) enum Order {
 }
 
 /// Says what was being done where something fails.
-pub(super) trait Doing<T> {
+pub(in crate::runner) trait Doing<T> {
     fn doing(self, stage: Stage, doing: impl Into<String>) -> Result<T, Failure>;
 }
 
@@ -165,14 +165,14 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
 }
 
 /// Writes one line.
-pub(super) fn say<T: Serialize>(mut to: impl Write, word: &T) -> io::Result<()> {
+pub(in crate::runner) fn say<T: Serialize>(mut to: impl Write, word: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(word)?;
     line.push(b'\n');
     to.write_all(&line)
 }
 
 /// Reads one line; none where the other side is gone.
-pub(super) fn hear<T: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<T>> {
+pub(in crate::runner) fn hear<T: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     from.read_until(b'\n', &mut line)?;
     if line.last() != Some(&b'\n') {
