@@ -20,6 +20,7 @@ pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
 pub mod compare;
+pub mod copies;
 pub mod invocation;
 pub mod plan;
 pub mod recognise;
@@ -37,6 +38,7 @@ pub mod par;
 pub mod pipe;
 pub mod progress;
 pub mod runner;
+pub mod search;
 pub mod source;
 pub mod store;
 pub mod tensors;
