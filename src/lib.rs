@@ -43,6 +43,7 @@ pub mod par;
 pub mod pipe;
 pub mod progress;
 pub mod runner;
+pub mod search;
 pub mod source;
 pub mod store;
 pub mod tensors;

@@ -183,14 +183,14 @@ fn content(file: &TreeFile, store: &Store) -> Result<Content, DistanceError> {
 }
 
 /// A weight file of one side.
-pub(self) struct WeightFile<'a> {
+struct WeightFile<'a> {
     file: &'a TreeFile,
     header: Header,
 }
 
 /// What both sides hold, as far as it was looked at.
 #[derive(Default)]
-pub(self) struct Sides<'a> {
+struct Sides<'a> {
     /// Weight files by path: claimed, replayed.
     weights: BTreeMap<&'a str, [Option<WeightFile<'a>>; 2]>,
     /// What a file is, where it is no sound weight file; and why a header was refused.

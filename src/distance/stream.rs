@@ -74,10 +74,13 @@ pub(super) struct Side<'a> {
     pub(super) element: Element,
 }
 
+/// File and header of a tensor by its set and its name.
+type Named<'a> = BTreeMap<(&'a str, &'a str), (usize, &'a TensorInfo)>;
+
 /// The files of both sides that hold tensors of sets that were matched, open.
 struct Opened<'a> {
-    /// By set and name: file, and what its header says.
-    tensors: [BTreeMap<(&'a str, &'a str), (usize, &'a TensorInfo)>; 2],
+    /// Claimed, replayed.
+    tensors: [Named<'a>; 2],
     files: Vec<File>,
 }
 
