@@ -246,6 +246,12 @@ pub(super) enum Command {
         /// Why, one for each `--allow`
         #[arg(long, value_name = "TEXT", requires = "allow")]
         because: Vec<String>,
+        /// Judge this rule only; may be said again. The report says that others were left out
+        #[arg(long, value_name = "ID")]
+        only: Vec<String>,
+        /// Folder of all submissions, for the rules on copies, on how many a team has and on who is in two
+        #[arg(long, value_name = "DIR")]
+        among: Option<PathBuf>,
         /// How the report is written
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,

@@ -320,7 +320,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             run::exit_code(&execution)
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
-        Command::Check { project, competition, deny, allow, because, format, .. } => {
+        Command::Check { project, competition, deny, allow, because, only, among, format, .. } => {
             if allow.len() != because.len() {
                 bail!(Problem::new("expected one `--because` for each `--allow`").help("`--allow ID --because TEXT`"));
             }
@@ -330,6 +330,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 competition: competition.clone(),
                 deny_unknown: deny.is_some(),
                 allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
+                only: only.clone(),
+                among: among.clone(),
             };
             let report = check::check(&project, &options, &session)?;
             let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(1) };

@@ -15,7 +15,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::archive::ArchiveError;
+use crate::archive::{Archive, ArchiveError};
 use crate::digest::{DiffId, Digest, HashingReader, HashingWriter};
 use crate::path::ImagePath;
 use crate::pipe::{self, Chunks};
@@ -122,6 +122,14 @@ pub enum Memory {
     Use,
     /// Made again; the result is remembered.
     Renew,
+}
+
+/// Opens a package of a plan as a layer takes it in.
+///
+/// # Errors
+/// Where the bytes are not in the store, or are no such package.
+pub fn open_archive(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, LayerError> {
+    unpack::open_one(store, entry)
 }
 
 impl Layers<'_> {
