@@ -33,6 +33,10 @@ const PASSED: &[&str] = &["PATH", "LD_LIBRARY_PATH"];
 pub(super) struct Unsealed;
 
 impl Runner for Unsealed {
+    fn name(&self) -> &'static str {
+        "host"
+    }
+
     fn run(&self, invocation: &Invocation, layers: &Layers, work: &Path, console: Console) -> Result<Execution, RunError> {
         let nothing = View { lower: Vec::new(), files: Vec::new() };
         let rooms = Rooms::make(work, invocation, &nothing)?;

@@ -14,8 +14,8 @@ use crate::compare;
 use crate::copies::Copies;
 use crate::invocation::Invocation;
 use crate::manifest::{OutputClass, Step};
-use crate::progress::Task;
 use crate::report::Twin;
+use crate::search;
 use crate::tree::Tree;
 
 /// Where a twin run is asked to stop: an adapter that is trained has moved by then.
@@ -38,8 +38,8 @@ impl Replays<'_> {
         };
         let inputs: Vec<&Artifact> = self.lock.artifacts.iter().filter(seen).collect();
         let task = self.session.progress.task("looking for copies", inputs.iter().map(|artifact| artifact.size).sum());
-        drop((inputs, task));
-        Ok(None)
+        let trees: Vec<&Tree> = weights.iter().map(|(_, tree)| *tree).collect();
+        Ok(Some(search::copies(&trees, &inputs, &self.session.store, self.session.jobs, &task)?))
     }
 
     /// The same step with another seed. Where the code heeds the variable that stops a run, both are stopped early.

@@ -18,6 +18,7 @@ use super::{Options, Rulebook};
 use crate::artifact::{Artifact, Basis, Name, Pin, Role, StepPin};
 use crate::compare::{self, Comparison};
 use crate::competition::Tolerance;
+use crate::copies;
 use crate::digest::Digest;
 use crate::distance::{self, Claim};
 use crate::invocation::Invocation;
@@ -322,7 +323,14 @@ impl Replays<'_> {
             compared.push(Compared { output: output.clone(), answer, because, comparison });
         }
         let copies = self.copies(step, outputs)?;
-        seen.copied = copies.as_ref().map(|copies| copies.cheats()).unwrap_or_default();
+        let mut look = Vec::new();
+        match copies.as_ref().map(copies::judge) {
+            Some(copies::Answer::Copied { why }) => {
+                seen.copied = why.into_iter().map(|why| format!("the answer was an input: {why}")).collect();
+            }
+            Some(copies::Answer::Look { why }) => look = why,
+            Some(copies::Answer::NotFound) | None => {}
+        }
         let undecided = seen.copied.is_empty() && seen.outputs.iter().all(|(answer, ..)| *answer == Answer::Confirmed);
         // A replay that differs says enough; the twin is for the one that does not.
         let twin = if undecided { self.twin(name, step, invocation, outputs, &base)? } else { None };
@@ -334,6 +342,7 @@ impl Replays<'_> {
         if answer == Answer::Inconclusive {
             because.extend(gates.iter().cloned());
         }
+        because.extend(look.into_iter().map(|what| format!("look at it: {what}")));
         Ok(StepAnswer { how, outputs: compared, copies, twin, gates, ..without(name, Some(view.key), answer, because) })
     }
 
