@@ -69,8 +69,10 @@ pub(super) enum Color {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Walk the whole way on the small example: init, lock, adopt, build
-    #[command(after_help = "Downloads about 150 MB the first time. Ends by saying where the image is and how to run it.")]
+    /// Walk the whole way on the small example: init, lock, train, build, verify
+    #[command(
+        after_help = "Downloads about 150 MB the first time and trains for half a minute, twice. Ends with the verdict and where the report lies."
+    )]
     Demo {
         /// Folder to make the project in
         #[arg(default_value = "pack-demo")]

@@ -32,6 +32,7 @@ pub mod build;
 pub mod check;
 mod competition;
 mod console;
+pub mod demo;
 pub mod error;
 mod facts;
 pub mod image;
@@ -178,7 +179,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| render::init(dir, template, files))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo { dir } => demo(dir, &open()?, &out),
+        Command::Demo { dir } => {
+            let outcome = demo::demo(dir, &open()?)?;
+            out.show(&outcome, demo::text)?;
+            Ok(if outcome.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
         Command::Lock { project, check, upgrade, no_fetch } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
@@ -437,29 +442,6 @@ fn explain(id: &str, dir: &Path, out: &Out) -> Result<ExitCode> {
     let competition = check::competition_here(dir);
     let value = serde_json::json!({ "id": row.id, "summary": row.summary, "explain": row.explain });
     out.show(&value, |_| check::explain(row, competition.as_ref()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {
-    let template = &templates::ALL[0];
-    if dir.join("pack.toml").exists() {
-        session.progress.note(&format!("going on in {}", dir.display()));
-    } else {
-        init::init(dir, template)?;
-        session.progress.note(&format!("made {} from template {}", dir.display(), template.name));
-    }
-    let mut project = Project::load(dir)?;
-    let options = lock::Options::default();
-    let had = project.lock()?.is_some();
-    let locked = lock::lock(&mut project, &options, session)?;
-    session.progress.note(render::lock(&locked, &options, had).trim_end());
-    for (name, folder) in template.outputs {
-        let adopted = adopt::adopt(&mut project, &Name::new(name)?, &dir.join(folder), session)?;
-        session.progress.note(render::adopted(&adopted).trim_end());
-    }
-    let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both, memory: Memory::Use };
-    let built = build::build(&mut project, &options, session)?;
-    out.show(&built, |built| render::build(built, &project))?;
     Ok(ExitCode::SUCCESS)
 }
 

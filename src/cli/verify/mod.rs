@@ -147,7 +147,8 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     Ok(report)
 }
 
-fn folder(project: &Project, options: &Options) -> PathBuf {
+/// Where the report goes.
+pub fn folder(project: &Project, options: &Options) -> PathBuf {
     options.report.clone().unwrap_or_else(|| project.root.join(".pack").join("verify"))
 }
 
