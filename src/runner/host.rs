@@ -57,6 +57,7 @@ impl Runner for Unsealed {
             env: environment(invocation, &rooms),
             folder,
             file_size: Some(invocation.limits.outputs.max(invocation.limits.scratch)),
+            afterwards: Vec::new(),
         };
         let isolation = Isolation {
             runner: "host".into(),

@@ -13,7 +13,9 @@ use crate::record::Execution;
 mod cgroup;
 pub mod embedded;
 mod facts;
+mod farm;
 mod host;
+mod podman;
 mod rooms;
 mod view;
 mod watch;
@@ -61,7 +63,7 @@ pub trait Runner {
 }
 
 /// The names of all runners, the default first.
-pub const NAMES: &[&str] = &["embedded", "host"];
+pub const NAMES: &[&str] = &["embedded", "podman", "host"];
 
 /// A runner by its name; none: the default.
 ///
@@ -70,6 +72,7 @@ pub const NAMES: &[&str] = &["embedded", "host"];
 pub fn choose(name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
     match name.unwrap_or(NAMES[0]) {
         "embedded" => Ok(Box::new(embedded::Embedded)),
+        "podman" => Ok(Box::new(podman::Podman)),
         "host" => Ok(Box::new(host::Unsealed)),
         other => {
             let help = Some(format!("known runners: {}", NAMES.join(", ")));

@@ -29,7 +29,10 @@ pub(super) struct Rooms {
     pub(super) lower: PathBuf,
     /// Where the root is put together.
     pub(super) mount_point: PathBuf,
-    box_folder: PathBuf,
+    /// All of this run's that goes with it.
+    pub(super) box_folder: PathBuf,
+    /// What everything is mounted on, over all layers.
+    pub(super) root: PathBuf,
 }
 
 impl Rooms {
@@ -45,6 +48,7 @@ impl Rooms {
             tmp: box_folder.join("tmp"),
             lower: box_folder.join("lower"),
             mount_point: box_folder.join("mount"),
+            root: box_folder.join("root"),
             box_folder,
         };
         for folder in [&rooms.tmp, &rooms.lower, &rooms.mount_point] {
@@ -56,12 +60,12 @@ impl Rooms {
             builder.create(&folder).map_err(io_error("create", &folder))?;
             fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(io_error("open up", &folder))?;
         }
-        let root = rooms.box_folder.join("root");
-        rooms.skeleton(&root, invocation, view).map_err(io_error("lay out", &root))?;
+        let root = &rooms.root;
+        rooms.skeleton(root, invocation, view).map_err(io_error("lay out", root))?;
         // Of one folder alone the kernel makes no overlay.
         let empty = rooms.box_folder.join("empty");
         builder.create(&empty).map_err(io_error("create", &empty))?;
-        for (n, folder) in std::iter::once(&root).chain(&view.lower).chain([&empty]).enumerate() {
+        for (n, folder) in std::iter::once(root).chain(&view.lower).chain([&empty]).enumerate() {
             let link = rooms.lower.join(n.to_string());
             symlink(folder, &link).map_err(io_error("create", &link))?;
         }

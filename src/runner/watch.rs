@@ -23,10 +23,10 @@ use crate::record::Ending;
 
 /// Between two times at which the console is told what is used.
 const TELL: Duration = Duration::from_secs(1);
-/// Between two looks at memory.
-const GLANCE: Duration = Duration::from_millis(100);
+/// Between two looks at memory: soon after the start, later more seldom.
+const GLANCES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// Between two looks at the disk, at least; a walk that takes long is done more seldom.
-const WALK: Duration = Duration::from_millis(500);
+const WALK: Duration = Duration::from_millis(100);
 /// Part of the time that looking at the disk may take.
 const SHARE: u32 = 20;
 /// Bytes that are left free on the disk: a command that would take them is stopped.
@@ -117,7 +117,7 @@ pub(super) fn watch(
             if too_much && !subject.is_memory_held() && stop.is_none() {
                 stop = Some(Stop { because: Ending::OutOfMemory, kill_at: now, killed: false });
             }
-            next_glance = now + GLANCE;
+            next_glance = now + (now.duration_since(begun) / 4).clamp(GLANCES.0, GLANCES.1);
             if now >= next_tell {
                 console(Event::Usage { seconds: (now - begun).as_secs_f64(), memory });
                 next_tell = now + TELL;
@@ -149,6 +149,8 @@ pub(super) fn watch(
             // What was written last counts as well.
             let over = stop.is_none() && disk.is_over()?;
             let ending = stop.map_or(if over { Ending::OverQuota } else { ending }, |stop| stop.because);
+            // The kernel was quicker than the last glance.
+            let peak = if ending == Ending::OutOfMemory { peak.max(limits.memory) } else { peak };
             return Ok((ending, peak));
         }
     }

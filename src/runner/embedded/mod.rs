@@ -187,6 +187,12 @@ pub(super) struct Running {
     /// How the command ended, once it did.
     ended: Option<Ending>,
     failure: Option<Failure>,
+    /// Whether memory is held by the kernel without a group of `pack`'s.
+    pub(super) is_held: bool,
+    /// What programs said that were run afterwards.
+    pub(super) said: Vec<String>,
+    /// The process below which the command's memory is counted, where the kernel does not.
+    pub(super) counted: Box<dyn Fn() -> Option<u32>>,
 }
 
 impl Running {
@@ -204,7 +210,17 @@ impl Running {
             .map_err(failed)?;
         let streams = Streams::of(&mut child).map_err(failed)?;
         // Once it is there, its end ends the child.
-        let running = Self { child, socket: BufReader::new(ours), group, ended: None, failure: None };
+        let id = child.id();
+        let running = Self {
+            child,
+            socket: BufReader::new(ours),
+            group,
+            ended: None,
+            failure: None,
+            is_held: false,
+            said: Vec::new(),
+            counted: Box::new(move || Some(id)),
+        };
         say(running.socket.get_ref(), spec).map_err(failed)?;
         Ok((running, streams))
     }
@@ -225,6 +241,7 @@ impl Subject for Running {
             let message = hear::<Message>(&mut self.socket).unwrap_or(None);
             match message {
                 Some(Message::Started) => {}
+                Some(Message::Said(text)) => self.said.push(text),
                 Some(Message::Failed(failure)) => self.failure = Some(failure),
                 Some(Message::Exited(code)) => self.ended = Some(Ending::Exited { code }),
                 Some(Message::Signalled(signal)) => self.ended = Some(Ending::Signalled { signal }),
@@ -254,11 +271,11 @@ impl Subject for Running {
     }
 
     fn memory(&mut self) -> Option<u64> {
-        self.group.memory().or_else(|| facts::memory_below(self.child.id()))
+        self.group.memory().or_else(|| facts::memory_below((self.counted)()?))
     }
 
     fn is_memory_held(&self) -> bool {
-        self.group.holds_memory()
+        self.is_held || self.group.holds_memory()
     }
 }
 

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio, exit};
+use std::sync::Mutex;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, kill_process_group, wait};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub(in crate::runner) struct Plain {
     pub(in crate::runner) folder: PathBuf,
     /// Longest file.
     pub(in crate::runner) file_size: Option<u64>,
+    /// Programs that are run when it ended, however it did; what they print is reported.
+    pub(in crate::runner) afterwards: Vec<Vec<String>>,
 }
 
 /// Runs the stage to the command's end.
@@ -46,17 +49,33 @@ pub(super) fn run() -> Option<()> {
         }
     };
     drop(say(&socket, &Message::Started));
+    // Whoever has it clears up and ends this process; the other waits for that.
+    let clearing: &'static Mutex<()> = Box::leak(Box::default());
+    let spec: &'static Plain = Box::leak(Box::new(spec));
+    let socket: &'static UnixStream = Box::leak(Box::new(socket));
     std::thread::spawn(move || {
-        reap(pid, &socket);
-        end_all();
-        drop(say(&socket, &Message::Ended));
-        exit(0)
+        reap(pid, socket);
+        clear_up(spec, socket, clearing)
     });
     while let Ok(Some(Order::Terminate)) = hear::<Order>(&mut orders) {
         // The command leads a group of its own; one that is gone needs no asking.
         let _gone_is_fine = kill_process_group(pid, Signal::TERM);
     }
+    clear_up(spec, socket, clearing)
+}
+
+/// Runs what is run afterwards, ends what is left, and ends this process.
+fn clear_up(spec: &Plain, socket: &UnixStream, clearing: &Mutex<()>) -> ! {
+    let _held = clearing.lock();
+    for words in &spec.afterwards {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().envs(&spec.env).stdin(Stdio::null()).stderr(Stdio::null());
+        if let Ok(output) = command.output() {
+            drop(say(socket, &Message::Said(String::from_utf8_lossy(&output.stdout).into_owned())));
+        }
+    }
     end_all();
+    drop(say(socket, &Message::Ended));
     exit(0)
 }
 

@@ -102,6 +102,8 @@ pub(in crate::runner) enum Message {
     Exited(i32),
     /// A signal ended the command.
     Signalled(i32),
+    /// What a program said that was run after the command.
+    Said(String),
     /// No process of the box is left.
     Ended,
 }
