@@ -22,6 +22,7 @@ pub mod weights;
 // 2 decisions: pure functions, documents in, documents out
 pub mod compare;
 pub mod copies;
+pub mod diff;
 pub mod invocation;
 pub mod plan;
 pub mod recognise;

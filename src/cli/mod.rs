@@ -33,6 +33,7 @@ pub mod check;
 mod competition;
 mod console;
 pub mod demo;
+pub mod diff;
 pub mod error;
 mod facts;
 pub mod image;
@@ -380,6 +381,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let images = image::ls(layout, *files)?;
             out.show(&images, |images| images.iter().map(render::image).collect())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Diff { a, b } => {
+            let found = diff::diff(a, b, &open()?)?;
+            out.show(&found, diff::text)?;
+            Ok(if found.same { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Inspect { file, kind, tensors } => {
             let inspected = inspect::inspect(file, *kind, *tensors)?;

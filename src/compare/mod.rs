@@ -22,7 +22,7 @@ pub mod numbers;
 pub mod tensors;
 #[cfg(test)]
 mod tests;
-mod text;
+pub mod text;
 
 pub use judge::{Answer, judge};
 pub use numbers::Numbers;
@@ -289,8 +289,21 @@ pub(crate) fn word(dtype: Dtype) -> String {
     dtype.name().to_owned()
 }
 
+impl Comparison {
+    /// Lines for a person, with other words for the two sides.
+    pub fn text(&self, words: &text::Words) -> String {
+        struct With<'a>(&'a Comparison, &'a text::Words);
+        impl fmt::Display for With<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                text::comparison(self.0, self.1, f)
+            }
+        }
+        With(self, words).to_string()
+    }
+}
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text::comparison(self, f)
+        text::comparison(self, &text::REPLAY, f)
     }
 }

@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use super::{DistanceError, Sides, lora, unreadable};
+use super::{Bytes, DistanceError, Sides, lora, unreadable};
 use crate::artifact::Artifact;
 use crate::compare::numbers::{Element, Summer, Sums};
 use crate::compare::{Distance, Overall, TensorChange, TensorComparison, factors};
 use crate::digest::Digest;
 use crate::par;
-use crate::store::Store;
 use crate::tensors;
 use crate::weights::{FileKind, TensorInfo, elements};
 
@@ -32,7 +31,7 @@ pub(super) struct Base {
 
 impl Base {
     /// Reads the headers of all weight files; the first artifact that has a name gives its tensor.
-    pub(super) fn open(artifacts: &[&Artifact], store: &Store) -> Result<Self, DistanceError> {
+    pub(super) fn open(artifacts: &[&Artifact], store: &Bytes<'_>) -> Result<Self, DistanceError> {
         let mut base = Base { files: Vec::new(), tensors: BTreeMap::new() };
         for artifact in artifacts {
             let files: Vec<(String, Digest)> = match &artifact.files {
@@ -40,7 +39,7 @@ impl Base {
                 None => vec![(artifact.name.to_string(), artifact.digest)],
             };
             for (name, digest) in files {
-                let blob = store.open_blob(&digest)?;
+                let blob = store.open(&digest)?;
                 let kind = tensors::file_kind(&blob, &name).map_err(unreadable(&name))?;
                 if !matches!(kind, FileKind::Safetensors | FileKind::Gguf) {
                     continue;
@@ -85,7 +84,7 @@ struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    fn new(sides: &'a Sides<'_>, store: &Store) -> Result<Self, DistanceError> {
+    fn new(sides: &'a Sides<'_>, store: &Bytes<'_>) -> Result<Self, DistanceError> {
         let mut out = Opened { tensors: Default::default(), files: Vec::new() };
         for (path, both) in &sides.weights {
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -95,7 +94,7 @@ impl<'a> Opened<'a> {
             for (at, side) in both.iter().enumerate() {
                 let Some(side) = side else { continue };
                 let file = out.files.len();
-                out.files.push(store.open_blob(&side.file.digest)?);
+                out.files.push(store.open(&side.file.digest)?);
                 for info in &side.header.tensors {
                     out.tensors[at].insert((within, &info.name), (file, info));
                 }
@@ -127,7 +126,7 @@ pub(super) fn numbers(
     found: &mut TensorComparison,
     sides: &Sides<'_>,
     base: &Base,
-    store: &Store,
+    store: &Bytes<'_>,
     jobs: usize,
     notes: &mut Vec<String>,
 ) -> Result<(), DistanceError> {
