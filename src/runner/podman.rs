@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::embedded::{PLAIN, Plain, Running};
 use super::rooms::Rooms;
 use super::view::View;
-use super::{Console, RunError, Runner, cgroup, facts, farm, io_error, watch};
+use super::{Console, Event, RunError, Runner, cgroup, facts, farm, io_error, watch};
 use crate::invocation::Invocation;
 use crate::layer::Layers;
 use crate::record::{Ending, Execution, Isolation};
@@ -26,6 +26,10 @@ const NOT_STARTED: i32 = 125;
 pub(super) struct Podman;
 
 impl Runner for Podman {
+    fn name(&self) -> &'static str {
+        "podman"
+    }
+
     fn run(&self, invocation: &Invocation, layers: &Layers, work: &Path, console: Console) -> Result<Execution, RunError> {
         let Some(podman) = find("podman") else {
             let help = Some("install podman and runc, or use the embedded runner".to_owned());
@@ -76,10 +80,12 @@ impl Runner for Podman {
         running.is_held = is_root;
         running.counted = Box::new(move || fs::read_to_string(&process).ok()?.trim().parse().ok());
         let mut last_words = Vec::new();
-        let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, &mut |stream, piece| {
-            last_words.clear();
-            last_words.extend_from_slice(&piece[piece.len().saturating_sub(1000)..]);
-            console(stream, piece);
+        let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, &mut |event| {
+            if let Event::Said(_, piece) = event {
+                last_words.clear();
+                last_words.extend_from_slice(&piece[piece.len().saturating_sub(1000)..]);
+            }
+            console(event);
         });
         let said = running.said.first().cloned().unwrap_or_default();
         drop(running);
