@@ -141,11 +141,9 @@ fn matched(a: &[LayerView], b: &[LayerView]) -> Pairs {
     let mut free: Vec<bool> = vec![true; b.len()];
     let mut partner: Vec<Option<usize>> = vec![None; a.len()];
     let mut pass = |same: &dyn Fn(usize, usize) -> bool| {
-        for one in 0..a.len() {
-            if partner[one].is_none()
-                && let Some(other) = (0..b.len()).find(|other| free[*other] && same(one, *other))
-            {
-                (partner[one], free[other]) = (Some(other), false);
+        for (one, partner) in partner.iter_mut().enumerate().filter(|(_, partner)| partner.is_none()) {
+            if let Some(other) = (0..b.len()).find(|other| free[*other] && same(one, *other)) {
+                (*partner, free[other]) = (Some(other), false);
             }
         }
     };
