@@ -31,6 +31,8 @@ pub struct View {
 pub struct LayerView {
     /// What it holds, for people.
     pub name: String,
+    /// The file or member that holds it, where it was read from one.
+    pub source: String,
     /// Digest of the uncompressed tar, as found in its bytes.
     pub diff_id: DiffId,
     /// Digest of the stored bytes, as found; equal to the diff_id where it is not compressed.
