@@ -20,6 +20,7 @@ pub mod text;
 pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
+pub mod compare;
 pub mod invocation;
 pub mod plan;
 pub mod recognise;
@@ -29,6 +30,8 @@ pub mod step;
 pub mod templates;
 
 // 3 effects: thin, each owns one capability
+pub mod clock;
+pub mod distance;
 pub mod image;
 pub mod keys;
 pub mod layer;

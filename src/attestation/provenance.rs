@@ -83,18 +83,15 @@ pub struct Training<'a> {
 /// output's listing.
 pub fn training(training: &Training<'_>) -> Option<Statement> {
     let record = training.record;
-    let last = record.attempts.last().filter(|last| last.execution.ending.is_success())?;
+    let last = record.attempts.last()?.execution.as_ref().filter(|last| last.ending.is_success())?;
     if record.outputs.is_empty() {
         return None;
     }
-    let subjects = record.outputs.iter().map(|(name, listed)| Subject::new(name.to_string(), listed.digest)).collect();
+    let subjects = record.outputs.iter().map(|(name, tree)| Subject::new(name.to_string(), tree.digest())).collect();
     let took = |artifact: &&Artifact| training.inputs.contains(&artifact.name);
     let mut internal = Map::new();
     internal.insert("image".into(), json!(record.image));
-    // Numbers beyond 2^53 have no canonical form as numbers.
-    internal.insert("seed".into(), json!(record.seed.map(|seed| seed.to_string())));
-    internal.insert("threads".into(), json!(record.threads));
-    internal.insert("environment".into(), json!(record.environment));
+    internal.insert("sees".into(), record.sees.clone());
     internal.insert("attempts".into(), json!(record.attempts));
     internal.insert("metrics".into(), json!(record.metrics));
     internal.retain(|_, value| !value.is_null());
@@ -106,15 +103,13 @@ pub fn training(training: &Training<'_>) -> Option<Statement> {
         "internalParameters": internal,
         "resolvedDependencies": dependencies(training.lock.artifacts.iter().filter(took)),
     });
-    let first = record.attempts.first().map(|first| first.execution.started.as_str());
-    let mut metadata = json!({ "invocationId": record.key, "startedOn": first });
-    if let Some(finished) = &last.execution.finished {
-        metadata["finishedOn"] = json!(finished);
-    }
+    let metadata = json!({
+        "invocationId": record.key, "startedOn": record.attempts.first().map(|first| &first.begun), "finishedOn": last.finished,
+    });
     let byproducts: Vec<Value> = record
         .checkpoints
         .iter()
-        .map(|(name, listed)| json!({ "name": name, "digest": { "sha256": listed.digest.hex() } }))
+        .map(|(name, checkpoint)| json!({ "name": name, "digest": { "sha256": checkpoint.digest.hex() } }))
         .collect();
     let details = json!({ "builder": builder(training.pack), "metadata": metadata, "byproducts": byproducts });
     Some(provenance(subjects, definition, details))

@@ -124,6 +124,26 @@ pub(super) enum Command {
         #[command(flatten)]
         project: ProjectFlag,
     },
+    /// Run the steps that are to be run, sealed where the host allows it, and keep a Record of it
+    #[command(after_help = "Exit 1 if a step is stale: it has outputs, and would now be made from something else.")]
+    Train {
+        /// This step and those it needs [default: all]
+        #[arg(value_name = "STEP")]
+        step: Option<Name>,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Run a step whose outputs are there; those stay in the store
+        #[arg(long)]
+        again: bool,
+        /// Go on from the last checkpoint of a run that did not end well
+        #[arg(long, conflicts_with_all = ["again", "dry_run"])]
+        resume: bool,
+        /// Say what would be run and why, and run nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        runner: RunnerFlag,
+    },
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
     Build {
@@ -346,6 +366,13 @@ pub(super) struct ProjectFlag {
     /// The project's folder
     #[arg(long = "project", default_value = ".", value_name = "DIR")]
     pub(super) dir: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct RunnerFlag {
+    /// What runs the commands: `embedded`, `podman` or `host` [default: embedded]
+    #[arg(long = "runner", value_name = "NAME")]
+    pub(super) name: Option<String>,
 }
 
 /// How an image is written.

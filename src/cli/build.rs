@@ -163,7 +163,16 @@ pub fn runtime(lock: &Lockfile, session: &Session) -> Result<Vec<DiffId>> {
     plan::runtime(lock).iter().map(|layer| Ok(layers.make(layer, None)?.0.diff_id)).collect()
 }
 
-fn layers(session: &Session, memory: Memory) -> Layers<'_> {
+/// Config digest of an image, without writing one.
+pub fn identity(project: &Project, lock: &Lockfile, kind: ImageKind, session: &Session) -> Result<Image> {
+    let plan = Plan::new(kind, &project.manifest, lock, project.track())?;
+    let layers = layers(session, Memory::Use);
+    let made = plan.layers.iter().map(|layer| Ok(layers.make(layer, None)?.0)).collect::<Result<Vec<_>>>()?;
+    Ok(Image::new(&plan, made)?)
+}
+
+/// What makes layers.
+pub fn layers(session: &Session, memory: Memory) -> Layers<'_> {
     Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory }
 }
 
@@ -236,7 +245,7 @@ pub fn attest(project: &Project, built: &Outcome, key: &SigningKey) -> Result<Pa
 }
 
 /// Every byte must be in the store before anything is made: a build never fetches.
-fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
+pub fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
     let evidence: std::collections::BTreeSet<_> = lock.evidence.iter().map(|evidence| evidence.digest).collect();
     let absent: Vec<_> = missing(lock, session)?.into_iter().filter(|(digest, _)| !evidence.contains(digest)).collect();
     if absent.is_empty() {

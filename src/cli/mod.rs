@@ -31,6 +31,7 @@ pub mod attest;
 pub mod build;
 pub mod check;
 mod competition;
+mod console;
 pub mod error;
 mod facts;
 pub mod image;
@@ -42,6 +43,7 @@ pub mod lock;
 pub mod project;
 mod render;
 pub mod store;
+pub mod train;
 
 pub use self::args::{Format, Which};
 
@@ -223,6 +225,21 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Train { step, project, again, resume, dry_run, runner } => {
+            let session = open()?;
+            let mut project = Project::load(&project.dir)?;
+            let options = train::Options {
+                step: step.clone(),
+                again: *again,
+                resume: *resume,
+                dry_run: *dry_run,
+                runner: runner.name.clone(),
+            };
+            let outcome = train::train(&mut project, &options, &session)?;
+            out.show(&outcome, render::trained)?;
+            let found = !(outcome.complete || *dry_run);
+            Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
         Command::Build { project, output, format, image, plan, no_cache, sign } => {
             let session = open()?;

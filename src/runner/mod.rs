@@ -18,8 +18,22 @@ pub enum Stream {
     Err,
 }
 
-/// Is told what a command says, in pieces as they come.
-pub type Console<'a> = &'a mut dyn FnMut(Stream, &[u8]);
+/// What happens while a command runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Event<'a> {
+    /// It said something, in pieces as they come.
+    Said(Stream, &'a [u8]),
+    /// What it uses now; about once a second.
+    Usage {
+        /// Since it began.
+        seconds: f64,
+        /// Bytes of all its processes together, where that was seen.
+        memory: Option<u64>,
+    },
+}
+
+/// Is told what happens while a command runs.
+pub type Console<'a> = &'a mut dyn FnMut(Event);
 
 /// Carries out invocations.
 pub trait Runner {
@@ -56,4 +70,9 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// A runner by its name; without one, the first that works here.
+pub fn choose(_name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
+    Err(RunError::Host { what: "no runner".into(), help: None })
 }
