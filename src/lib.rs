@@ -30,6 +30,7 @@ pub mod step;
 pub mod templates;
 
 // 3 effects: thin, each owns one capability
+pub mod bundle;
 pub mod clock;
 pub mod distance;
 pub mod image;
@@ -42,6 +43,7 @@ pub mod progress;
 pub mod runner;
 pub mod source;
 pub mod store;
+pub mod target;
 pub mod tensors;
 pub mod tool;
 

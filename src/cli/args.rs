@@ -168,6 +168,22 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
         sign: Option<String>,
     },
+    /// Write what a participant hands in: documents, code, outputs, Record, attestations; or open it again
+    #[command(
+        after_help = "Public inputs are not in it: whoever opens it fetches them by their pins. The same project gives the same bytes."
+    )]
+    Bundle {
+        /// The bundle; its name ends with `.pack.tar`
+        file: PathBuf,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Take public inputs along as well
+        #[arg(long)]
+        with_inputs: bool,
+        /// Open the bundle into this new folder instead, and its bytes into the store
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["with_inputs", "dir"])]
+        open: Option<PathBuf>,
+    },
     /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
     #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]
     Check {

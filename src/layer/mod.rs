@@ -29,7 +29,7 @@ mod tar;
 mod unpack;
 
 pub use listing::{Kind, Line, Listing};
-pub use tar::{ALIGN, TIME, TarWriter};
+pub use tar::{ALIGN, TIME, TarWriter, header_of};
 
 /// zstd's level for compressed layers. Part of the plan version: changing it changes blob digests.
 const LEVEL: i32 = 3;

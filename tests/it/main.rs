@@ -20,6 +20,7 @@ mod server;
 mod weights;
 
 mod attest;
+mod bundle;
 mod engines;
 mod golden;
 mod hub;
