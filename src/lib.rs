@@ -21,13 +21,17 @@ pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
 pub mod compare;
+pub mod copies;
+pub mod diff;
 pub mod invocation;
 pub mod plan;
 pub mod recognise;
+pub mod report;
 pub mod rules;
 pub mod secret;
 pub mod step;
 pub mod templates;
+pub mod verdict;
 
 // 3 effects: thin, each owns one capability
 pub mod bundle;
@@ -41,6 +45,7 @@ pub mod par;
 pub mod pipe;
 pub mod progress;
 pub mod runner;
+pub mod search;
 pub mod source;
 pub mod store;
 pub mod target;

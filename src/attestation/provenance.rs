@@ -83,7 +83,7 @@ pub struct Training<'a> {
 /// output's listing.
 pub fn training(training: &Training<'_>) -> Option<Statement> {
     let record = training.record;
-    let last = record.attempts.last()?.execution.as_ref().filter(|last| last.ending.is_success())?;
+    let last = record.attempts.last().and_then(|last| last.execution.as_ref()).filter(|last| last.ending.is_success())?;
     if record.outputs.is_empty() {
         return None;
     }
@@ -91,6 +91,7 @@ pub fn training(training: &Training<'_>) -> Option<Statement> {
     let took = |artifact: &&Artifact| training.inputs.contains(&artifact.name);
     let mut internal = Map::new();
     internal.insert("image".into(), json!(record.image));
+    // Command, environment, seed, threads, limits and inputs: what the key is the digest of.
     internal.insert("sees".into(), record.sees.clone());
     internal.insert("attempts".into(), json!(record.attempts));
     internal.insert("metrics".into(), json!(record.metrics));
@@ -103,13 +104,12 @@ pub fn training(training: &Training<'_>) -> Option<Statement> {
         "internalParameters": internal,
         "resolvedDependencies": dependencies(training.lock.artifacts.iter().filter(took)),
     });
-    let metadata = json!({
-        "invocationId": record.key, "startedOn": record.attempts.first().map(|first| &first.begun), "finishedOn": last.finished,
-    });
+    let first = record.attempts.first().map(|first| first.begun.as_str());
+    let metadata = json!({ "invocationId": record.key, "startedOn": first, "finishedOn": last.finished });
     let byproducts: Vec<Value> = record
         .checkpoints
         .iter()
-        .map(|(name, checkpoint)| json!({ "name": name, "digest": { "sha256": checkpoint.digest.hex() } }))
+        .map(|(name, listed)| json!({ "name": name, "digest": { "sha256": listed.digest.hex() } }))
         .collect();
     let details = json!({ "builder": builder(training.pack), "metadata": metadata, "byproducts": byproducts });
     Some(provenance(subjects, definition, details))

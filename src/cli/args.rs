@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::inspect;
+use super::{inspect, verify};
 use crate::artifact::Name;
 use crate::digest::Digest;
 use crate::templates;
@@ -69,8 +69,10 @@ pub(super) enum Color {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Walk the whole way on the small example: init, lock, adopt, build
-    #[command(after_help = "Downloads about 150 MB the first time. Ends by saying where the image is and how to run it.")]
+    /// Walk the whole way on the small example: init, lock, train, build, verify
+    #[command(
+        after_help = "Downloads about 150 MB the first time and trains for half a minute, twice. Ends with the verdict and where the report lies."
+    )]
     Demo {
         /// Folder to make the project in
         #[arg(default_value = "pack-demo")]
@@ -141,8 +143,28 @@ pub(super) enum Command {
         /// Say what would be run and why, and run nothing
         #[arg(long)]
         dry_run: bool,
+        /// Sign what was run, with a key of yours: into `.pack/attestations`
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
         #[command(flatten)]
         runner: RunnerFlag,
+    },
+    /// Run a command in the box, with the project's folder as code; writes no lock and no Record
+    #[command(after_help = "The command's own exit code is passed on; 2 if it could not be run or was stopped at a limit.")]
+    Run {
+        /// Give it this step's inputs, outputs and environment [default: everything that is locked]
+        #[arg(long, value_name = "NAME")]
+        step: Option<Name>,
+        #[command(flatten)]
+        runner: RunnerFlag,
+        /// Stop it earlier or later: time and grace in seconds, memory, outputs, scratch and shm in MB, processes
+        #[arg(long = "limit", value_name = "WHAT=N", value_parser = super::run::parse_limit)]
+        limits: Vec<super::run::Limit>,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Program and arguments; no shell
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<String>,
     },
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
@@ -184,6 +206,44 @@ pub(super) enum Command {
         #[arg(long, value_name = "DIR", conflicts_with_all = ["with_inputs", "dir"])]
         open: Option<PathBuf>,
     },
+    /// Rebuild, replay and compare: five claims, and how far each is confirmed
+    #[command(
+        after_help = "Exit 0 only where everything that the competition asks for is confirmed; else 1, and the verdict is partial."
+    )]
+    Verify {
+        /// A project, a bundle, or with `--project` an OCI layout or archive that is claimed to be its image
+        #[arg(default_value = ".", value_name = "TARGET")]
+        target: PathBuf,
+        /// The project of a layout or archive
+        #[arg(long, value_name = "DIR")]
+        project: Option<PathBuf>,
+        /// Only these claims
+        #[arg(long, value_enum, value_name = "CLAIM", value_delimiter = ',')]
+        only: Vec<verify::Claim>,
+        /// Not these claims
+        #[arg(long, value_enum, value_name = "CLAIM", value_delimiter = ',')]
+        skip: Vec<verify::Claim>,
+        /// How much of the training is run again
+        #[arg(long, value_enum, default_value_t = verify::Replay::Full)]
+        replay: verify::Replay,
+        #[command(flatten)]
+        runner: RunnerFlag,
+        /// The layout or archive that is claimed [default: `image` in the project, where there is one]
+        #[arg(long, value_name = "LAYOUT|ARCHIVE")]
+        image: Option<PathBuf>,
+        /// Judge by this competition: a built-in name, or your own copy of the file
+        #[arg(long, value_name = "NAME|FILE")]
+        competition: Option<String>,
+        /// Where report.json and the logs of replays go [default: `.pack/verify` in the project]
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
+        /// Sign the verdict, with a key of yours: a statement with every number and one with a word, beside the report
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
+        /// Put together reports that were made on different machines, and verify nothing
+        #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["only", "skip", "image", "project"])]
+        merge: Vec<PathBuf>,
+    },
     /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
     #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]
     Check {
@@ -204,6 +264,12 @@ pub(super) enum Command {
         /// Why, one for each `--allow`
         #[arg(long, value_name = "TEXT", requires = "allow")]
         because: Vec<String>,
+        /// Judge this rule only; may be said again. The report says that others were left out
+        #[arg(long, value_name = "ID")]
+        only: Vec<String>,
+        /// Folder of all submissions, for the rules on copies, on how many a team has and on who is in two
+        #[arg(long, value_name = "DIR")]
+        among: Option<PathBuf>,
         /// How the report is written
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
@@ -220,6 +286,14 @@ pub(super) enum Command {
     /// Look into an image
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Say what differs between two locks, projects, images, weight files, folders or files, and why
+    #[command(after_help = "Exit 0 if they are the same, 1 if they differ, 2 if they could not be compared.")]
+    Diff {
+        /// A lock, a project, an OCI layout, an image archive, a weight file, a folder or any file
+        a: PathBuf,
+        /// Another one of the same kind
+        b: PathBuf,
+    },
     /// Say what a file is and whether `pack` takes it; exit 1 with the reason if not
     Inspect {
         /// The file

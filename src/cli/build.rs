@@ -120,7 +120,7 @@ pub fn current_lock(project: &mut Project, session: &Session) -> Result<(Lockfil
 }
 
 /// Entries are held against the manifest as well as digests: a lock may have been written by hand.
-fn answers(project: &Project, lock: &Lockfile) -> Result<()> {
+pub fn answers(project: &Project, lock: &Lockfile) -> Result<()> {
     let manifest = &project.manifest;
     let mut wrong = Vec::new();
     if lock.competition != project.competition_pin {

@@ -33,6 +33,8 @@ pub mod bundle;
 pub mod check;
 mod competition;
 mod console;
+pub mod demo;
+pub mod diff;
 pub mod error;
 mod facts;
 pub mod image;
@@ -43,8 +45,10 @@ pub mod key;
 pub mod lock;
 pub mod project;
 mod render;
+pub mod run;
 pub mod store;
 pub mod train;
+pub mod verify;
 
 pub use self::args::{Format, Which};
 
@@ -78,6 +82,9 @@ impl Session {
 
 /// Parses what was typed, runs it, prints, and says how it went.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::runner::embedded::stage(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -174,7 +181,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| render::init(dir, template, files))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo { dir } => demo(dir, &open()?, &out),
+        Command::Demo { dir } => {
+            let outcome = demo::demo(dir, &open()?)?;
+            out.show(&outcome, demo::text)?;
+            Ok(if outcome.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
         Command::Lock { project, check, upgrade, no_fetch } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
@@ -227,8 +238,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Train { step, project, again, resume, dry_run, runner } => {
+        Command::Train { step, project, again, resume, dry_run, sign, runner } => {
             let session = open()?;
+            // Before the work: a key that is not there is no reason to train for a day.
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let mut project = Project::load(&project.dir)?;
             let options = train::Options {
                 step: step.clone(),
@@ -238,6 +251,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 runner: runner.name.clone(),
             };
             let outcome = train::train(&mut project, &options, &session)?;
+            for file in train::sign(&project, &outcome, sign.as_ref())? {
+                session.progress.note(&format!("signed: {}", file.display()));
+            }
             out.show(&outcome, render::trained)?;
             let found = !(outcome.complete || *dry_run);
             Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
@@ -274,8 +290,56 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&bundled, bundle::bundled)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {
+            let merged = verify::merge(merge, competition.as_deref(), report.as_deref())?;
+            out.show(&merged, verify::text::report)?;
+            Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
+            let session = open()?;
+            let sign = sign.as_deref().map(key::read).transpose()?;
+            let (dir, image) = match project {
+                Some(dir) => (dir, Some(target.clone())),
+                None => (target, image.clone()),
+            };
+            let mut project = Project::load(dir)?;
+            let options = verify::Options {
+                only: only.clone(),
+                skip: skip.clone(),
+                replay: *replay,
+                runner: runner.name.clone(),
+                image,
+                competition: competition.clone(),
+                report: report.clone(),
+            };
+            let report = verify::verify(&mut project, &options, &session)?;
+            if let Some(key) = &sign {
+                for file in verify::sign(&project, &report, &options, key)? {
+                    session.progress.note(&format!("signed: {}", file.display()));
+                }
+            }
+            out.show(&report, verify::text::report)?;
+            Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Run { command, step, runner, limits, project } => {
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let options = run::Options {
+                command: command.clone(),
+                step: step.clone(),
+                runner: runner.name.clone(),
+                limits: limits.clone(),
+                quiet_output: global.json,
+            };
+            let execution = run::run(project, &options, &session)?;
+            if global.json {
+                out.show(&execution, |_| String::new())?;
+                return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(2)));
+            }
+            run::exit_code(&execution)
+        }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
-        Command::Check { project, competition, deny, allow, because, format, .. } => {
+        Command::Check { project, competition, deny, allow, because, only, among, format, .. } => {
             if allow.len() != because.len() {
                 bail!(Problem::new("expected one `--because` for each `--allow`").help("`--allow ID --because TEXT`"));
             }
@@ -285,6 +349,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 competition: competition.clone(),
                 deny_unknown: deny.is_some(),
                 allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
+                only: only.clone(),
+                among: among.clone(),
             };
             let report = check::check(&project, &options, &session)?;
             let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(1) };
@@ -328,6 +394,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let images = image::ls(layout, *files)?;
             out.show(&images, |images| images.iter().map(render::image).collect())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Diff { a, b } => {
+            let found = diff::diff(a, b, &open()?)?;
+            out.show(&found, diff::text)?;
+            Ok(if found.same { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Inspect { file, kind, tensors } => {
             let inspected = inspect::inspect(file, *kind, *tensors)?;
@@ -390,29 +461,6 @@ fn explain(id: &str, dir: &Path, out: &Out) -> Result<ExitCode> {
     let competition = check::competition_here(dir);
     let value = serde_json::json!({ "id": row.id, "summary": row.summary, "explain": row.explain });
     out.show(&value, |_| check::explain(row, competition.as_ref()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {
-    let template = &templates::ALL[0];
-    if dir.join("pack.toml").exists() {
-        session.progress.note(&format!("going on in {}", dir.display()));
-    } else {
-        init::init(dir, template)?;
-        session.progress.note(&format!("made {} from template {}", dir.display(), template.name));
-    }
-    let mut project = Project::load(dir)?;
-    let options = lock::Options::default();
-    let had = project.lock()?.is_some();
-    let locked = lock::lock(&mut project, &options, session)?;
-    session.progress.note(render::lock(&locked, &options, had).trim_end());
-    for (name, folder) in template.outputs {
-        let adopted = adopt::adopt(&mut project, &Name::new(name)?, &dir.join(folder), session)?;
-        session.progress.note(render::adopted(&adopted).trim_end());
-    }
-    let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both, memory: Memory::Use };
-    let built = build::build(&mut project, &options, session)?;
-    out.show(&built, |built| render::build(built, &project))?;
     Ok(ExitCode::SUCCESS)
 }
 

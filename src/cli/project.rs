@@ -32,7 +32,7 @@ const TEMPORARY: &str = ".pack.lock.tmp-";
 const MAX_TEXT: u64 = 4 << 20;
 
 /// Bytes of a lock at most: some millions of files.
-const MAX_LOCK: u64 = 1 << 30;
+pub(super) const MAX_LOCK: u64 = 1 << 30;
 
 /// A project's documents.
 pub struct Project {
@@ -247,12 +247,12 @@ fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-fn read_text(path: &Path) -> Result<String> {
+pub(super) fn read_text(path: &Path) -> Result<String> {
     read_at_most(path, MAX_TEXT)
 }
 
 /// Reads a regular file of so many bytes at most.
-fn read_at_most(path: &Path, most: u64) -> Result<String> {
+pub(super) fn read_at_most(path: &Path, most: u64) -> Result<String> {
     let failed = || format!("cannot read `{}`", path.display());
     let file = open_regular(path).with_context(failed)?;
     let size = file.metadata().with_context(failed)?.len();

@@ -16,8 +16,9 @@ use serde::Serialize;
 use super::console::{Console, Show};
 use super::error::Problem;
 use super::project::Project;
-use super::{Session, build, lock};
+use super::{Session, attest, build, lock};
 use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
+use crate::attestation::{self, SigningKey};
 use crate::clock;
 use crate::invocation::Invocation;
 use crate::layer::Memory;
@@ -125,6 +126,28 @@ pub fn train(project: &mut Project, options: &Options, session: &Session) -> Res
         }
     }
     Ok(outcome)
+}
+
+/// Signs what each step that was run did. Returns the envelopes.
+pub fn sign(project: &Project, outcome: &Outcome, key: Option<&SigningKey>) -> Result<Vec<PathBuf>> {
+    let Some(key) = key else { return Ok(Vec::new()) };
+    let (lock, record) = (project.need_lock()?, project.record()?.unwrap_or_default());
+    let mut files = Vec::new();
+    for done in outcome.steps.iter().filter(|done| matches!(done.status, Status::Made | Status::UpToDate)) {
+        let (Some(entry), Some(step)) = (record.steps.get(&done.step), project.manifest.steps.get(&done.step)) else { continue };
+        let statement = attestation::training(&attestation::Training {
+            step: &done.step,
+            record: entry,
+            pack: env!("CARGO_PKG_VERSION"),
+            lock: &lock,
+            track: &project.manifest.submission.track,
+            inputs: &step.inputs,
+        });
+        if let Some(statement) = statement {
+            files.push(attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))?);
+        }
+    }
+    Ok(files)
 }
 
 /// The steps to look at, in their order: all, or one and those whose outputs it takes.

@@ -225,7 +225,7 @@ fn of_tensor(comparison: &Comparison, one: &TensorDifference) -> Option<Weight> 
     }
     match numbers.distance {
         // A LoRA's matrices count by their product.
-        _ if numbers.factor && in_module(comparison, one) => return None,
+        _ if numbers.factor && in_module(comparison, one) => None,
         _ if numbers.factor => Some(Weight::Open(format!("{name} differs, and its module has no product to compare"))),
         Some(distance) => Some(relative(distance.relative, distance.difference, distance.update, name)),
         None => Some(Weight::Open(format!("{name} differs, and no input has a tensor to tell its update by"))),

@@ -22,7 +22,7 @@ pub mod numbers;
 pub mod tensors;
 #[cfg(test)]
 mod tests;
-mod text;
+pub mod text;
 
 pub use judge::{Answer, judge};
 pub use numbers::Numbers;
@@ -60,6 +60,15 @@ impl Comparison {
     /// Whether every file is there with the same mode and the same bytes.
     pub fn is_identical(&self) -> bool {
         self.expected == self.found
+    }
+
+    /// Whether both have the same files, and the same tensors by name, type and shape, so that only content differs:
+    /// what another processor can bring about.
+    pub fn is_same_in_kind(&self) -> bool {
+        let file =
+            |file: &FileDifference| !matches!(file.cause, FileCause::Missing | FileCause::Extra | FileCause::Unreadable { .. });
+        let tensor = |tensor: &TensorDifference| matches!(tensor.change, TensorChange::Changed { .. });
+        self.files.iter().all(file) && self.tensors.as_ref().is_none_or(|tensors| tensors.differences.iter().all(tensor))
     }
 }
 
@@ -280,8 +289,21 @@ pub(crate) fn word(dtype: Dtype) -> String {
     dtype.name().to_owned()
 }
 
+impl Comparison {
+    /// Lines for a person, with other words for the two sides.
+    pub fn text(&self, words: &text::Words) -> String {
+        struct With<'a>(&'a Comparison, &'a text::Words);
+        impl fmt::Display for With<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                text::comparison(self.0, self.1, f)
+            }
+        }
+        With(self, words).to_string()
+    }
+}
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text::comparison(self, f)
+        text::comparison(self, &text::REPLAY, f)
     }
 }

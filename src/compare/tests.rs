@@ -16,7 +16,7 @@ fn tensor(name: &str, dtype: &str, shape: &[u64], content: &str) -> Tensor {
 fn said(expected: &[Tensor], found: &[Tensor]) -> Vec<String> {
     let mut out = matched("", expected, found);
     out.sort();
-    out.differences.iter().map(text::tensor).collect()
+    out.differences.iter().map(|one| text::tensor(one, &text::SIDES)).collect()
 }
 
 #[test]
@@ -26,12 +26,12 @@ fn every_tensor_is_equal_or_named_once() {
     let cases: &[(&[Tensor], &[&str])] = &[
         (&[t("a", "F32", &[2], "a"), t("b", "F32", &[2], "b")], &[]),
         (&[t("b", "F32", &[2], "b"), t("a", "F32", &[2], "a")], &[]),
-        (&[t("a", "F32", &[2], "a")], &["missing from the replay: b"]),
-        (&[base[0].clone(), base[1].clone(), t("c", "F32", &[1], "c")], &["in the replay alone: c"]),
-        (&[t("a", "F32", &[2], "a"), t("z", "F32", &[2], "b")], &["b: renamed, the replay calls it z"]),
-        (&[t("a", "F32", &[2], "a"), t("z", "F16", &[2], "b")], &["missing from the replay: b", "in the replay alone: z"]),
-        (&[t("a", "F32", &[2], "a"), t("b", "BF16", &[2], "b")], &["b: cast, expected F32, found BF16"]),
-        (&[t("a", "F32", &[2], "a"), t("b", "F32", &[1, 2], "b")], &["b: expected shape [2], found [1, 2]"]),
+        (&[t("a", "F32", &[2], "a")], &["in A alone: b"]),
+        (&[base[0].clone(), base[1].clone(), t("c", "F32", &[1], "c")], &["in B alone: c"]),
+        (&[t("a", "F32", &[2], "a"), t("z", "F32", &[2], "b")], &["b: renamed, B calls it z"]),
+        (&[t("a", "F32", &[2], "a"), t("z", "F16", &[2], "b")], &["in A alone: b", "in B alone: z"]),
+        (&[t("a", "F32", &[2], "a"), t("b", "BF16", &[2], "b")], &["b: cast, F32 in A, BF16 in B"]),
+        (&[t("a", "F32", &[2], "a"), t("b", "F32", &[1, 2], "b")], &["b: shape [2] in A, [1, 2] in B"]),
         (&[t("a", "F32", &[2], "a"), t("b", "F32", &[2], "x")], &["b: F32, bytes differ"]),
         // Two that changed places are two changed ones, and no renamed one.
         (&[t("a", "F32", &[2], "b"), t("b", "F32", &[2], "a")], &["a: F32, bytes differ", "b: F32, bytes differ"]),
@@ -42,7 +42,7 @@ fn every_tensor_is_equal_or_named_once() {
     // Of equal tensors each renamed one takes another.
     let twins = [t("a", "F32", &[2], "x"), t("b", "F32", &[2], "x")];
     let others = [t("c", "F32", &[2], "x"), t("d", "F32", &[2], "x")];
-    assert_eq!(said(&twins, &others), ["a: renamed, the replay calls it c", "b: renamed, the replay calls it d"]);
+    assert_eq!(said(&twins, &others), ["a: renamed, B calls it c", "b: renamed, B calls it d"]);
 }
 
 #[test]

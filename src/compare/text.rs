@@ -10,17 +10,30 @@ use crate::weights::shown;
 /// Lines of each kind that are shown; a report in JSON has them all.
 const MOST: usize = 8;
 
-pub(super) fn comparison(comparison: &Comparison, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// What the two sides are called.
+pub struct Words {
+    /// The first one.
+    pub expected: &'static str,
+    /// The second one.
+    pub found: &'static str,
+}
+
+/// A claim and its replay.
+pub const REPLAY: Words = Words { expected: "the claim", found: "the replay" };
+/// Two things of which neither is the right one.
+pub const SIDES: Words = Words { expected: "A", found: "B" };
+
+pub(super) fn comparison(comparison: &Comparison, words: &Words, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (output, class) = (&comparison.output, comparison.class.as_str());
     if comparison.is_identical() {
         let (files, bytes) = (comparison.equal_files, comparison.equal_bytes);
         return writeln!(f, "{output} ({class}): {files} files, {bytes} bytes, all equal");
     }
     writeln!(f, "{output} ({class}): {} files equal, {} differ", comparison.equal_files, comparison.files.len())?;
-    some(f, &comparison.files, "files", file)?;
+    some(f, &comparison.files, "files", |one| file(one, words))?;
     if let Some(tensors) = &comparison.tensors {
         writeln!(f, "  tensors: {} equal, {} differ", tensors.equal, tensors.differences.len())?;
-        some(f, &tensors.differences, "tensors", tensor)?;
+        some(f, &tensors.differences, "tensors", |one| tensor(one, words))?;
         if !tensors.modules.is_empty() {
             writeln!(f, "  modules, as B·A: {} differ", tensors.modules.len())?;
             some(f, &tensors.modules, "modules", module)?;
@@ -46,11 +59,12 @@ fn some<T>(f: &mut fmt::Formatter<'_>, all: &[T], what: &str, line: impl Fn(&T) 
 }
 
 /// A file and why it differs, on one line.
-pub(crate) fn file(file: &FileDifference) -> String {
+pub(crate) fn file(file: &FileDifference, words: &Words) -> String {
+    let Words { expected: ours, found: theirs } = words;
     let path = shown(&file.path);
     match &file.cause {
-        FileCause::Missing => format!("missing from the replay: {path}"),
-        FileCause::Extra => format!("in the replay alone: {path}"),
+        FileCause::Missing => format!("in {ours} alone: {path}"),
+        FileCause::Extra => format!("in {theirs} alone: {path}"),
         FileCause::Unreadable { why } => format!("{path}: {}", shown(why)),
         FileCause::Tensors => format!("{path}: tensors differ"),
         FileCause::Bytes { at, expected, found } => {
@@ -58,7 +72,7 @@ pub(crate) fn file(file: &FileDifference) -> String {
             format!("{path}: content differs{at} ({expected} and {found} bytes)")
         }
         FileCause::Value { at, expected, found } => {
-            format!("{path}: at `{}` expected {}, found {}", shown(at), shown(expected), shown(found))
+            format!("{path}: at `{}` {ours} has {}, {theirs} {}", shown(at), shown(expected), shown(found))
         }
         FileCause::Layout => format!("{path}: the same JSON value, written otherwise"),
         FileCause::Metadata { keys } => {
@@ -66,22 +80,23 @@ pub(crate) fn file(file: &FileDifference) -> String {
             format!("{path}: tensors equal, header differs: metadata {}", keys.join(", "))
         }
         FileCause::Header => format!("{path}: tensors equal, header differs"),
-        FileCause::Mode { expected, found } => format!("{path}: mode, expected {expected}, found {found}"),
+        FileCause::Mode { expected, found } => format!("{path}: mode {expected} in {ours}, {found} in {theirs}"),
     }
 }
 
 /// A tensor and how it differs, on one line.
-pub(crate) fn tensor(one: &TensorDifference) -> String {
+pub(crate) fn tensor(one: &TensorDifference, words: &Words) -> String {
+    let Words { expected: ours, found: theirs } = words;
     let name = match one.within.as_str() {
         "" => shown(&one.name),
         within => format!("{}: {}", shown(within), shown(&one.name)),
     };
     match &one.change {
-        TensorChange::Missing => format!("missing from the replay: {name}"),
-        TensorChange::Extra => format!("in the replay alone: {name}"),
-        TensorChange::Renamed { to } => format!("{name}: renamed, the replay calls it {}", shown(to)),
-        TensorChange::Cast { expected, found } => format!("{name}: cast, expected {expected}, found {found}"),
-        TensorChange::Reshaped { expected, found } => format!("{name}: expected shape {expected:?}, found {found:?}"),
+        TensorChange::Missing => format!("in {ours} alone: {name}"),
+        TensorChange::Extra => format!("in {theirs} alone: {name}"),
+        TensorChange::Renamed { to } => format!("{name}: renamed, {theirs} calls it {}", shown(to)),
+        TensorChange::Cast { expected, found } => format!("{name}: cast, {expected} in {ours}, {found} in {theirs}"),
+        TensorChange::Reshaped { expected, found } => format!("{name}: shape {expected:?} in {ours}, {found:?} in {theirs}"),
         TensorChange::Changed { dtype, .. } => {
             let Some(numbers) = &one.numbers else { return format!("{name}: {dtype}, bytes differ") };
             let mut line = format!("{name}: {dtype}, {} of {} elements equal", numbers.equal, numbers.elements);
@@ -90,7 +105,7 @@ pub(crate) fn tensor(one: &TensorDifference) -> String {
             }
             if !numbers.is_finite() {
                 let (claim, replay) = (numbers.not_finite_expected, numbers.not_finite_found);
-                line.push_str(&format!(", not finite: {claim} in the claim, {replay} in the replay"));
+                line.push_str(&format!(", not finite: {claim} in {ours}, {replay} in {theirs}"));
             }
             if let Some(found) = &numbers.distance {
                 line.push_str(&format!("; {}", distance(found)));
@@ -111,7 +126,7 @@ fn module(module: &Module) -> String {
 fn distance(found: &Distance) -> String {
     let relative = match found.relative {
         Some(relative) => format!("{relative:.3e} of the update"),
-        None if found.update == 0.0 => "the claim's update is zero".to_owned(),
+        None if found.update == 0.0 => "relative to an update of zero".to_owned(),
         None => "beyond a double".to_owned(),
     };
     match found.cosine {

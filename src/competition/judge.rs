@@ -182,10 +182,8 @@ fn models(competition: &Competition) -> Judged {
                     return wrong(Place::Text(file.sha256.clone()), message);
                 }
             }
-            for tensor in &model.tensors {
-                if let Err(error) = Digest::from_hex(&tensor.sha256) {
-                    return wrong(Place::Text(tensor.sha256.clone()), format!("`{}`: {error}", tensor.name.escape_debug()));
-                }
+            if let Err(what) = model.listing() {
+                return wrong(Place::Nth(table, nth, "tensors"), what);
             }
         }
     }
@@ -213,6 +211,7 @@ fn licenses(competition: &Competition) -> Judged {
         ("models-only", &table.models_only),
         ("data-only", &table.data_only),
         ("refused", &table.refused),
+        ("inherit", &table.inherit),
     ];
     for (word, list) in lists {
         for id in list {
@@ -221,6 +220,9 @@ fn licenses(competition: &Competition) -> Judged {
     }
     if let Some(id) = table.refused.iter().find(|id| table.approved.contains(id)) {
         return wrong(key("licenses", "refused"), format!("[licenses] `{id}` is both approved and refused"));
+    }
+    for id in table.incompatible.iter().flatten() {
+        license(key("licenses", "incompatible"), "[licenses] incompatible", Some(id))?;
     }
     for id in table.aliases.values() {
         license(Place::Key("licenses.aliases".into(), None), "[licenses.aliases]", Some(id))?;

@@ -99,6 +99,9 @@ pub struct Track {
     /// The GPU's product name; none for a track without one.
     #[serde(default)]
     pub gpu: Option<String>,
+    /// Patterns of product names under which the same GPU goes too, e.g. `NVIDIA A100-*-40GB`.
+    #[serde(default)]
+    pub gpu_names: Vec<String>,
     /// CUDA compute capability, e.g. `8.9`.
     #[serde(default)]
     pub compute_capability: Option<String>,

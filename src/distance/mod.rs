@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use crate::artifact::{Artifact, Name};
 use crate::compare::files::{self, Pair};
@@ -66,13 +67,57 @@ pub enum DistanceError {
     },
 }
 
+/// Where bytes are that a tree names.
+#[derive(Clone, Copy)]
+pub enum Bytes<'a> {
+    /// In the store.
+    Store(&'a Store),
+    /// In files that nobody took into a store, by their digest.
+    Beside(&'a BTreeMap<Digest, PathBuf>),
+}
+
+impl Bytes<'_> {
+    fn open(&self, digest: &Digest) -> Result<File, DistanceError> {
+        match self {
+            Bytes::Store(store) => Ok(store.open_blob(digest)?),
+            Bytes::Beside(files) => {
+                let path = files.get(digest).ok_or(StoreError::Missing { digest: *digest })?;
+                File::open(path).map_err(unreadable(&path.display().to_string()))
+            }
+        }
+    }
+
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, DistanceError> {
+        let mut bytes = Vec::new();
+        let file = self.open(digest)?;
+        file.take(MAX_DOCUMENT).read_to_end(&mut bytes).map_err(unreadable(&digest.to_string()))?;
+        Ok(bytes)
+    }
+
+    fn facts(&self, blobs: &[(String, Digest)], jobs: usize, task: &Task) -> Result<Vec<tensors::FileFacts>, DistanceError> {
+        match self {
+            Bytes::Store(store) => Ok(tensors::facts(store, blobs, jobs, task)?),
+            Bytes::Beside(_) => {
+                let facts = |(name, digest): &(String, Digest)| Ok(tensors::file_facts(&self.open(digest)?, name, jobs, task)?);
+                blobs.iter().map(facts).collect()
+            }
+        }
+    }
+}
+
 fn unreadable(name: &str) -> impl FnOnce(io::Error) -> DistanceError {
     let name = crate::weights::shown(name);
     move |source| DistanceError::Read { name, source }
 }
 
-/// Compares a claimed output with a replayed one. `task` is told of every byte of a tensor that is hashed.
+/// Compares a claimed output with a replayed one, both in the store. `task` is told of every byte of a tensor that is
+/// hashed.
 pub fn compare(claim: &Claim<'_>, store: &Store, jobs: usize, task: &Task) -> Result<Comparison, DistanceError> {
+    compare_in(claim, &Bytes::Store(store), jobs, task)
+}
+
+/// The same, wherever the bytes are.
+pub fn compare_in(claim: &Claim<'_>, store: &Bytes<'_>, jobs: usize, task: &Task) -> Result<Comparison, DistanceError> {
     let mut out = Comparison {
         output: claim.output.clone(),
         class: claim.class,
@@ -167,9 +212,9 @@ impl Content {
     }
 }
 
-fn content(file: &TreeFile, store: &Store) -> Result<Content, DistanceError> {
+fn content(file: &TreeFile, store: &Bytes<'_>) -> Result<Content, DistanceError> {
     let name = file.path.as_str();
-    let blob = store.open_blob(&file.digest)?;
+    let blob = store.open(&file.digest)?;
     Ok(match tensors::file_kind(&blob, name).map_err(unreadable(name))? {
         FileKind::Safetensors | FileKind::Gguf => match tensors::file_header(&blob, name) {
             Ok(header) => Content::Tensors(header),
@@ -183,14 +228,14 @@ fn content(file: &TreeFile, store: &Store) -> Result<Content, DistanceError> {
 }
 
 /// A weight file of one side.
-pub(self) struct WeightFile<'a> {
+struct WeightFile<'a> {
     file: &'a TreeFile,
     header: Header,
 }
 
 /// What both sides hold, as far as it was looked at.
 #[derive(Default)]
-pub(self) struct Sides<'a> {
+struct Sides<'a> {
     /// Weight files by path: claimed, replayed.
     weights: BTreeMap<&'a str, [Option<WeightFile<'a>>; 2]>,
     /// What a file is, where it is no sound weight file; and why a header was refused.
@@ -206,7 +251,7 @@ impl<'a> Sides<'a> {
         one: Option<&'a TreeFile>,
         other: Option<&'a TreeFile>,
         is_log: bool,
-        store: &Store,
+        store: &Bytes<'_>,
     ) -> Result<(), DistanceError> {
         let equal = matches!((one, other), (Some(one), Some(other)) if one.digest == other.digest);
         let Some(path) = one.or(other).map(|file| file.path.as_str()) else { return Ok(()) };
@@ -234,7 +279,7 @@ impl<'a> Sides<'a> {
     }
 
     /// Matches the tensors of both sides, set by set. `None` where neither side has any.
-    fn tensors(&mut self, store: &Store, jobs: usize, task: &Task) -> Result<Option<TensorComparison>, DistanceError> {
+    fn tensors(&mut self, store: &Bytes<'_>, jobs: usize, task: &Task) -> Result<Option<TensorComparison>, DistanceError> {
         if self.weights.is_empty() {
             return Ok(None);
         }
@@ -251,7 +296,7 @@ impl<'a> Sides<'a> {
             let unique: BTreeMap<Digest, String> =
                 [0, 1].into_iter().flat_map(of).map(|one| (one.file.digest, one.file.path.to_string())).collect();
             let blobs: Vec<(String, Digest)> = unique.into_iter().map(|(digest, name)| (name, digest)).collect();
-            let facts = tensors::facts(store, &blobs, jobs, task)?;
+            let facts = store.facts(&blobs, jobs, task)?;
             let by_blob: BTreeMap<Digest, Vec<Tensor>> = blobs
                 .iter()
                 .zip(facts)
@@ -297,7 +342,7 @@ fn difference(
     pair: &Pair<'_>,
     sides: &Sides<'_>,
     tensors: Option<&TensorComparison>,
-    store: &Store,
+    store: &Bytes<'_>,
 ) -> Result<Option<FileDifference>, DistanceError> {
     let (one, other) = split(pair);
     let Some(path) = one.or(other).map(|file| file.path.as_str()) else { return Ok(None) };
@@ -345,14 +390,14 @@ fn difference(
     Ok(Some(FileDifference { path: path.to_owned(), kind, cause }))
 }
 
-fn bytes_cause(one: &TreeFile, other: &TreeFile, kind: FileClass, store: &Store) -> Result<FileCause, DistanceError> {
+fn bytes_cause(one: &TreeFile, other: &TreeFile, kind: FileClass, store: &Bytes<'_>) -> Result<FileCause, DistanceError> {
     if kind == FileClass::Json && one.size.max(other.size) <= MAX_DOCUMENT {
         let (ours, theirs) = (store.read(&one.digest)?, store.read(&other.digest)?);
         if let Some(cause) = files::json_cause(&ours, &theirs) {
             return Ok(cause);
         }
     }
-    let at = first_difference(&store.open_blob(&one.digest)?, &store.open_blob(&other.digest)?);
+    let at = first_difference(&store.open(&one.digest)?, &store.open(&other.digest)?);
     let at = at.map_err(unreadable(one.path.as_str()))?;
     Ok(FileCause::Bytes { at, expected: one.size, found: other.size })
 }

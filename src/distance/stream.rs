@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use super::{DistanceError, Sides, lora, unreadable};
+use super::{Bytes, DistanceError, Sides, lora, unreadable};
 use crate::artifact::Artifact;
 use crate::compare::numbers::{Element, Summer, Sums};
 use crate::compare::{Distance, Overall, TensorChange, TensorComparison, factors};
 use crate::digest::Digest;
 use crate::par;
-use crate::store::Store;
 use crate::tensors;
 use crate::weights::{FileKind, TensorInfo, elements};
 
@@ -32,7 +31,7 @@ pub(super) struct Base {
 
 impl Base {
     /// Reads the headers of all weight files; the first artifact that has a name gives its tensor.
-    pub(super) fn open(artifacts: &[&Artifact], store: &Store) -> Result<Self, DistanceError> {
+    pub(super) fn open(artifacts: &[&Artifact], store: &Bytes<'_>) -> Result<Self, DistanceError> {
         let mut base = Base { files: Vec::new(), tensors: BTreeMap::new() };
         for artifact in artifacts {
             let files: Vec<(String, Digest)> = match &artifact.files {
@@ -40,7 +39,7 @@ impl Base {
                 None => vec![(artifact.name.to_string(), artifact.digest)],
             };
             for (name, digest) in files {
-                let blob = store.open_blob(&digest)?;
+                let blob = store.open(&digest)?;
                 let kind = tensors::file_kind(&blob, &name).map_err(unreadable(&name))?;
                 if !matches!(kind, FileKind::Safetensors | FileKind::Gguf) {
                     continue;
@@ -74,15 +73,18 @@ pub(super) struct Side<'a> {
     pub(super) element: Element,
 }
 
+/// File and header of a tensor by its set and its name.
+type Named<'a> = BTreeMap<(&'a str, &'a str), (usize, &'a TensorInfo)>;
+
 /// The files of both sides that hold tensors of sets that were matched, open.
 struct Opened<'a> {
-    /// By set and name: file, and what its header says.
-    tensors: [BTreeMap<(&'a str, &'a str), (usize, &'a TensorInfo)>; 2],
+    /// Claimed, replayed.
+    tensors: [Named<'a>; 2],
     files: Vec<File>,
 }
 
 impl<'a> Opened<'a> {
-    fn new(sides: &'a Sides<'_>, store: &Store) -> Result<Self, DistanceError> {
+    fn new(sides: &'a Sides<'_>, store: &Bytes<'_>) -> Result<Self, DistanceError> {
         let mut out = Opened { tensors: Default::default(), files: Vec::new() };
         for (path, both) in &sides.weights {
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -92,7 +94,7 @@ impl<'a> Opened<'a> {
             for (at, side) in both.iter().enumerate() {
                 let Some(side) = side else { continue };
                 let file = out.files.len();
-                out.files.push(store.open_blob(&side.file.digest)?);
+                out.files.push(store.open(&side.file.digest)?);
                 for info in &side.header.tensors {
                     out.tensors[at].insert((within, &info.name), (file, info));
                 }
@@ -124,7 +126,7 @@ pub(super) fn numbers(
     found: &mut TensorComparison,
     sides: &Sides<'_>,
     base: &Base,
-    store: &Store,
+    store: &Bytes<'_>,
     jobs: usize,
     notes: &mut Vec<String>,
 ) -> Result<(), DistanceError> {

@@ -21,6 +21,7 @@ mod weights;
 
 mod attest;
 mod bundle;
+mod diff;
 mod engines;
 mod golden;
 mod hub;
