@@ -190,6 +190,22 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
         sign: Option<String>,
     },
+    /// Write what a participant hands in: documents, code, outputs, Record, attestations; or open it again
+    #[command(
+        after_help = "Public inputs are not in it: whoever opens it fetches them by their pins. The same project gives the same bytes."
+    )]
+    Bundle {
+        /// The bundle; its name ends with `.pack.tar`
+        file: PathBuf,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Take public inputs along as well
+        #[arg(long)]
+        with_inputs: bool,
+        /// Open the bundle into this new folder instead, and its bytes into the store
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["with_inputs", "dir"])]
+        open: Option<PathBuf>,
+    },
     /// Rebuild, replay and compare: five claims, and how far each is confirmed
     #[command(
         after_help = "Exit 0 only where everything that the competition asks for is confirmed; else 1, and the verdict is partial."

@@ -29,6 +29,7 @@ pub mod adopt;
 mod args;
 pub mod attest;
 pub mod build;
+pub mod bundle;
 pub mod check;
 mod competition;
 mod console;
@@ -275,6 +276,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 built.attestation = Some(build::attest(&project, &built, &sign)?);
             }
             out.show(&built, |built| render::build(built, &project))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bundle { file, open: Some(into), .. } => {
+            let opened = bundle::open(file, into, &open()?)?;
+            out.show(&opened, bundle::opened)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bundle { file, project, with_inputs, open: None } => {
+            let session = open()?;
+            let mut project = Project::load(&project.dir)?;
+            let bundled = bundle::bundle(&mut project, file, *with_inputs, &session)?;
+            out.show(&bundled, bundle::bundled)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {

@@ -20,6 +20,7 @@ mod server;
 mod weights;
 
 mod attest;
+mod bundle;
 mod diff;
 mod engines;
 mod golden;
