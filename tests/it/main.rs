@@ -22,6 +22,7 @@ mod weights;
 mod engines;
 mod golden;
 mod hub;
+mod judged;
 mod olah;
 mod qlora;
 mod recognise;
