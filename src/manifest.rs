@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Name, Role};
 use crate::digest::Digest;
@@ -262,7 +262,7 @@ pub struct Step {
 }
 
 /// What an output is, and so how it is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputClass {
     /// A prepared data set: must match.
@@ -276,6 +276,16 @@ pub enum OutputClass {
 }
 
 impl OutputClass {
+    /// The word as it stands in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OutputClass::Data => "data",
+            OutputClass::Weights => "weights",
+            OutputClass::State => "state",
+            OutputClass::Log => "log",
+        }
+    }
+
     /// The role of an artifact of this class; logs and state are never inputs.
     pub fn role(self) -> Option<Role> {
         match self {

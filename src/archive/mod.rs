@@ -20,7 +20,7 @@ mod wheel;
 mod zip;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use deb::{deb, deb_control};
 pub use tar::{Indexed, TarKind, index as index_tar};

@@ -77,6 +77,7 @@ pub enum ImageError {
 mod archive;
 mod docker;
 mod layout;
+pub mod view;
 
 pub use archive::{Shape, write_archive};
 pub use layout::Layout;

@@ -27,9 +27,11 @@ use crate::tree::Mode;
 mod listing;
 mod tar;
 mod unpack;
+mod unpacked;
 
 pub use listing::{Kind, Line, Listing};
 pub use tar::{ALIGN, TIME, TarWriter};
+pub use unpacked::is_mountable;
 
 /// zstd's level for compressed layers. Part of the plan version: changing it changes blob digests.
 const LEVEL: i32 = 3;
@@ -81,6 +83,15 @@ pub enum LayerError {
     /// Writing failed.
     #[error("cannot write layer `{name}`")]
     Write {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A layer's folder cannot be made.
+    #[error("cannot unpack layer `{name}`")]
+    Unpack {
         /// Which.
         name: String,
         /// Why.

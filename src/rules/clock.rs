@@ -35,10 +35,11 @@ pub fn clocked(manifest: &Manifest) -> Vec<(&Name, &Step)> {
     order.into_iter().filter(|(name, step)| feeding.contains(name) && step.inputs.iter().any(weights)).collect()
 }
 
-/// Seconds that a step took: its last run from the start, and every run that went on from there.
-fn seconds(record: &StepRecord) -> f64 {
+/// Seconds that a step took: its last run from the start, and every run that went on from there. None: nobody saw one
+/// of them end.
+fn seconds(record: &StepRecord) -> Option<f64> {
     let start = record.attempts.iter().rposition(|attempt| attempt.from.is_none()).unwrap_or(0);
-    record.attempts[start..].iter().map(|attempt| attempt.execution.seconds).sum()
+    record.attempts[start..].iter().map(|attempt| Some(attempt.execution.as_ref()?.seconds)).sum()
 }
 
 /// What is recorded of a step, where it made what the lock holds.
@@ -53,7 +54,9 @@ fn recorded<'a>(record: &'a Record, lock: &Lockfile, name: &Name) -> Result<&'a 
     }
     match step.attempts.last() {
         None => Err(format!("it has no run of step `{name}`")),
-        Some(last) if !last.execution.ending.is_success() => Err(format!("its last run of step `{name}` did not end well")),
+        Some(last) if !last.execution.as_ref().is_some_and(|last| last.ending.is_success()) => {
+            Err(format!("its last run of step `{name}` did not end well"))
+        }
         Some(_) => Ok(step),
     }
 }
@@ -130,7 +133,7 @@ fn measured(facts: &Facts, record: &Record, steps: &[(&Name, &Step)], limit: f64
     let mut elsewhere = BTreeSet::new();
     for (name, step) in steps {
         let step_record = recorded(record, facts.lock, name)?;
-        let seconds = seconds(step_record);
+        let seconds = seconds(step_record).ok_or_else(|| format!("nobody saw one of the runs of step `{name}` end"))?;
         if !(seconds.is_finite() && seconds >= 0.0) {
             return Err(format!("step `{name}` took {seconds} seconds, which is no time"));
         }
@@ -157,8 +160,14 @@ fn measured(facts: &Facts, record: &Record, steps: &[(&Name, &Step)], limit: f64
 
 /// The GPUs that the runs of a step saw.
 fn gpus(step: &StepRecord) -> BTreeSet<String> {
-    let of =
-        |attempt: &Attempt| attempt.execution.host.gpus.iter().map(|gpu| gpu.name.escape_debug().to_string()).collect::<Vec<_>>();
+    let of = |attempt: &Attempt| {
+        attempt
+            .execution
+            .iter()
+            .flat_map(|execution| &execution.host.gpus)
+            .map(|gpu| gpu.name.escape_debug().to_string())
+            .collect::<Vec<_>>()
+    };
     step.attempts.iter().flat_map(of).collect()
 }
 
@@ -196,7 +205,8 @@ pub(super) fn gpu(facts: &Facts) -> Vec<Finding> {
         };
         let gpus = gpus(step);
         let shown = |gpus: &BTreeSet<String>| gpus.iter().map(|gpu| format!("`{gpu}`")).collect::<Vec<_>>().join(", ");
-        let most = step.attempts.iter().map(|attempt| attempt.execution.host.gpus.len()).max().unwrap_or(0);
+        let most =
+            step.attempts.iter().filter_map(|attempt| Some(attempt.execution.as_ref()?.host.gpus.len())).max().unwrap_or(0);
         found.push(if gpus.is_empty() {
             unknown(format!("the Record of step `{name}` names no GPU, the track is `{wanted}`"))
         } else if let Some(other) = gpus.iter().find(|gpu| !is_the_tracks(facts, gpu)) {

@@ -93,9 +93,10 @@ const LORA: &str =
 /// A Record of step `train`: hours and GPUs of its runs.
 fn ran(runs: &[(f64, &[&str])]) -> Record {
     let attempt = |(hours, gpus): &(f64, &[&str])| Attempt {
-        execution: Execution {
+        begun: "2023-10-01T00:00:00Z".into(),
+        execution: Some(Execution {
             started: "2023-10-01T00:00:00Z".into(),
-            finished: None,
+            finished: "2023-10-02T00:00:00Z".into(),
             seconds: hours * 3600.0,
             ending: Ending::Exited { code: 0 },
             peak_memory: None,
@@ -111,15 +112,14 @@ fn ran(runs: &[(f64, &[&str])]) -> Record {
                 gpus: gpus.iter().map(|name| Gpu { name: (*name).into(), multiprocessors: None }).collect(),
                 ..Host::default()
             },
-        },
+        }),
         from: None,
     };
     let step = StepRecord {
         key: Digest::of(b"key"),
         image: None,
-        seed: None,
-        threads: None,
-        environment: BTreeMap::new(),
+        sees: serde_json::Value::Null,
+        code: Tree::default(),
         attempts: runs.iter().map(attempt).collect(),
         outputs: BTreeMap::new(),
         checkpoints: BTreeMap::new(),

@@ -14,7 +14,7 @@ pub mod adapter;
 mod dtype;
 pub mod gguf;
 pub mod index;
-mod json;
+pub(crate) mod json;
 mod kind;
 mod listing;
 pub mod numbers;

@@ -19,6 +19,8 @@ mod server;
 #[path = "../../src/weights/testing.rs"]
 mod weights;
 
+mod attest;
+mod diff;
 mod engines;
 mod golden;
 mod hub;

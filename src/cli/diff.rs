@@ -1,0 +1,316 @@
+//! `pack diff A B`: two locks, projects, images, weight files, folders or documents, and why they differ.
+//!
+//! Layer 4 (commands). What the two are is told by looking at them; the comparing is done in `diff`, `distance`
+//! and `compare`. Nothing is taken into the store. Must never follow a link out of a folder but to a file.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads the two things")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::Session;
+use super::error::Problem;
+use crate::artifact::Name;
+use crate::compare::{Comparison, text::SIDES};
+use crate::diff::images::{self, Images, View};
+use crate::diff::{Cause, Difference, Level, documents, is_small, locks};
+use crate::digest::Digest;
+use crate::distance::{Bytes, Claim, compare_in, first_difference};
+use crate::image::view;
+use crate::lockfile::Lockfile;
+use crate::manifest::OutputClass;
+use crate::par;
+use crate::path::ImagePath;
+use crate::progress::Task;
+use crate::tensors;
+use crate::tree::{Mode, Tree, TreeFile};
+use crate::weights::{FileKind, shown};
+
+/// Files whose lines are shown.
+const MOST_LINES: usize = 8;
+/// Bytes of a lock or a manifest that is read.
+const MAX_TEXT: u64 = 64 << 20;
+
+/// What two things are, and how they differ.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// What both are.
+    pub kind: &'static str,
+    /// Whether nothing differs.
+    pub same: bool,
+    /// Images of both sides, by tag.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<TaggedImages>,
+    /// Of anything but images and weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// Of weight files and folders: A stands as expected, B as found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Comparison>,
+}
+
+/// How the two images of one tag are to each other.
+#[derive(Debug, Serialize)]
+pub struct TaggedImages {
+    /// The tag.
+    pub tag: String,
+    /// How.
+    #[serde(flatten)]
+    pub images: Images,
+}
+
+/// What a thing is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// A folder with a `pack.toml` or a `pack.lock`.
+    Project,
+    Lock,
+    /// A layout, or an archive that holds images.
+    Image,
+    Weights,
+    Folder,
+    File,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Project => "project",
+            Kind::Lock => "lock",
+            Kind::Image => "image",
+            Kind::Weights => "weight file",
+            Kind::Folder => "folder",
+            Kind::File => "file",
+        }
+    }
+}
+
+fn kind(path: &Path) -> Result<Kind> {
+    let meta = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    if meta.is_dir() {
+        let has = |name: &str| path.join(name).is_file();
+        return Ok(match () {
+            () if has("oci-layout") => Kind::Image,
+            () if has("pack.toml") || has("pack.lock") => Kind::Project,
+            () => Kind::Folder,
+        });
+    }
+    if !meta.is_file() {
+        bail!(Problem::new(format!("`{}` is neither a regular file nor a folder", path.display())));
+    }
+    let mut file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    if let FileKind::Safetensors | FileKind::Gguf = tensors::file_kind(&file, &name)? {
+        return Ok(Kind::Weights);
+    }
+    let mut head = Vec::new();
+    std::io::Seek::rewind(&mut file)?;
+    file.take(512).read_to_end(&mut head)?;
+    // A tar is taken for an archive of images; a bundle would be told here by its first member.
+    if head.get(257..262) == Some(b"ustar") {
+        return Ok(Kind::Image);
+    }
+    Ok(if name == "pack.lock" || head.starts_with(b"# What `pack lock` chose") { Kind::Lock } else { Kind::File })
+}
+
+/// Compares two things that are of one kind.
+pub fn diff(a: &Path, b: &Path, session: &Session) -> Result<Outcome> {
+    let (one, other) = (kind(a)?, kind(b)?);
+    let mut out = Outcome { kind: one.word(), same: false, images: Vec::new(), differences: Vec::new(), weights: None };
+    match (one, other) {
+        (Kind::Image, Kind::Image) => out.images = tagged(&view::open(a)?, &view::open(b)?),
+        (Kind::Project | Kind::Lock, Kind::Project | Kind::Lock) => {
+            out.kind = if one == Kind::Project && other == Kind::Project { "project" } else { "lock" };
+            out.differences = projects(a, b, one == Kind::Project && other == Kind::Project, session)?;
+        }
+        (Kind::Weights, Kind::Weights) | (Kind::Folder, Kind::Folder) => {
+            out.weights = Some(weights(a, b, one == Kind::Folder, session)?);
+        }
+        (Kind::File, Kind::File) => out.differences = files(a, b)?,
+        _ => {
+            let problem = format!("`{}` is a {}, `{}` a {}", a.display(), one.word(), b.display(), other.word());
+            bail!(Problem::new(problem).help("name two of one kind: locks or projects, images, weight files, folders, files"));
+        }
+    }
+    out.same = out.differences.is_empty()
+        && out.images.iter().all(|one| one.images == Images::Identical)
+        && out.weights.as_ref().is_none_or(Comparison::is_identical);
+    Ok(out)
+}
+
+/// Images by tag; two single ones are compared whatever they are called.
+fn tagged(a: &[View], b: &[View]) -> Vec<TaggedImages> {
+    if let ([one], [other]) = (a, b) {
+        return vec![TaggedImages { tag: one.tag.clone(), images: images::compare(one, other) }];
+    }
+    // An archive for docker names images `name:track-kind`, a layout by the kind alone.
+    let word = |view: &View| view.tag.rsplit([':', '-']).next().unwrap_or_default().to_owned();
+    let tags: BTreeSet<String> = a.iter().chain(b).map(word).collect();
+    let of = |all: &[View], tag: &str| all.iter().find(|view| word(view) == tag).cloned();
+    tags.into_iter()
+        .map(|tag| {
+            let alone = |cause| {
+                let first = Difference::new(Level::Image, &tag, cause);
+                Images::Different { first: first.clone(), all: vec![first] }
+            };
+            let images = match (of(a, &tag), of(b, &tag)) {
+                (Some(one), Some(other)) => images::compare(&one, &other),
+                (Some(_), None) => alone(Cause::OnlyA),
+                (None, _) => alone(Cause::OnlyB),
+            };
+            TaggedImages { tag, images }
+        })
+        .collect()
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    file.take(MAX_TEXT).read_to_string(&mut text).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(text)
+}
+
+fn lock(path: &Path) -> Result<Lockfile> {
+    let file = if path.is_dir() { path.join("pack.lock") } else { path.to_owned() };
+    if !file.is_file() {
+        bail!(Problem::new(format!("`{}` has no pack.lock", path.display())).help("run `pack lock` in it"));
+    }
+    Ok(Lockfile::parse(&read_text(&file)?)?)
+}
+
+/// Two locks, and of two projects what stands in their manifests.
+fn projects(a: &Path, b: &Path, manifests: bool, session: &Session) -> Result<Vec<Difference>> {
+    let (ours, theirs) = (lock(a)?, lock(b)?);
+    let mut all = Vec::new();
+    if manifests {
+        let text = |dir: &Path| read_text(&dir.join("pack.toml"));
+        let (one, other) = (text(a)?, text(b)?);
+        if one != other {
+            let mut found = Difference::new(Level::Document, "pack.toml", Cause::Content);
+            found.lines = documents(one.as_bytes(), other.as_bytes()).1;
+            all.push(found);
+        }
+    }
+    all.extend(locks::compare(&ours, &theirs));
+    let sizes: BTreeMap<Digest, u64> = ours.blobs().into_iter().chain(theirs.blobs()).collect();
+    let mut left = MOST_LINES;
+    for found in all.iter_mut().filter(|one| one.level == Level::File && one.cause == Cause::Content) {
+        let (Ok(one), Ok(other)) = (found.a.parse::<Digest>(), found.b.parse::<Digest>()) else { continue };
+        let there = |digest: &Digest| -> Option<Vec<u8>> {
+            let size = sizes.get(digest).copied().filter(|size| is_small(*size))?;
+            // What is not in the store is only not shown.
+            if session.store.contains(digest, size).ok()? { session.store.read(digest).ok() } else { None }
+        };
+        if left > 0
+            && let (Some(one), Some(other)) = (there(&one), there(&other))
+        {
+            (found.cause, found.lines) = documents(&one, &other);
+            left -= 1;
+        }
+    }
+    Ok(all)
+}
+
+/// Two files of no kind that `pack` knows better.
+fn files(a: &Path, b: &Path) -> Result<Vec<Difference>> {
+    let open = |path: &Path| File::open(path).with_context(|| format!("cannot open `{}`", path.display()));
+    let (one, other) = (open(a)?, open(b)?);
+    let Some(at) = first_difference(&one, &other)? else { return Ok(Vec::new()) };
+    let name = a.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let mut found = Difference::new(Level::File, name, Cause::Content);
+    if is_small(one.metadata()?.len().max(other.metadata()?.len())) {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+        (found.cause, found.lines) = documents(&read(a)?, &read(b)?);
+    }
+    if found.lines.is_empty() {
+        let bytes = |file: &File| -> Result<String> { Ok(format!("{} bytes", file.metadata()?.len())) };
+        found = found.within(format!("from byte {at} on")).between(bytes(&one)?, bytes(&other)?);
+    }
+    Ok(vec![found])
+}
+
+/// Weight files, or folders: as an output is compared with its replay, tensor by tensor.
+fn weights(a: &Path, b: &Path, folders: bool, session: &Session) -> Result<Comparison> {
+    let mut beside = BTreeMap::new();
+    let (expected, found) = (tree(a, folders, session, &mut beside)?, tree(b, folders, session, &mut beside)?);
+    let name = Name::new("weights").expect("a name");
+    let claim = Claim { output: &name, class: OutputClass::Weights, expected: &expected, found: &found, base: &[] };
+    Ok(compare_in(&claim, &Bytes::Beside(&beside), session.jobs, &Task::hidden())?)
+}
+
+/// The listing of a folder, or of one file under a name that both sides have.
+fn tree(root: &Path, folder: bool, session: &Session, beside: &mut BTreeMap<Digest, PathBuf>) -> Result<Tree> {
+    let mut paths = Vec::new();
+    if folder {
+        walk(root, "", &mut paths)?;
+    } else {
+        let ending = root.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy()));
+        paths.push((format!("weights{ending}"), root.to_owned()));
+    }
+    let files = par::map_ordered(&paths, session.jobs, |(name, path)| -> Result<(TreeFile, PathBuf)> {
+        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        let meta = file.metadata()?;
+        let mode = Mode::from_bits(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()));
+        let digest = session.store.original(path, &file)?;
+        Ok((TreeFile { path: ImagePath::new(name)?, mode, digest, size: meta.len() }, path.clone()))
+    })?;
+    beside.extend(files.iter().map(|(file, path)| (file.digest, path.clone())));
+    Ok(Tree::new(files.into_iter().map(|(file, _)| file).collect())?)
+}
+
+/// Regular files below a folder; a link counts where it leads to a file, as in the Hub's cache.
+fn walk(folder: &Path, below: &str, out: &mut Vec<(String, PathBuf)>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+            bail!(Problem::new(format!("`{}` holds a name that is not UTF-8", folder.display())));
+        };
+        let (path, name) = (entry.path(), if below.is_empty() { name } else { format!("{below}/{name}") });
+        if entry.file_type()?.is_dir() {
+            walk(&path, &name, out)?;
+        } else if fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
+            out.push((name, path));
+        } else {
+            bail!(Problem::new(format!("`{}` is neither a file nor a folder", shown(&path.display().to_string()))));
+        }
+    }
+    Ok(())
+}
+
+/// The answer for a person.
+pub fn text(out: &Outcome) -> String {
+    if out.same {
+        return format!("the same {}\n", out.kind);
+    }
+    let mut text = String::new();
+    for one in &out.images {
+        let tag = shown(&one.tag);
+        match &one.images {
+            Images::Identical => text.push_str(&format!("{tag}: identical\n")),
+            Images::Recompressed { layers } => {
+                let names: Vec<String> = layers.iter().map(|name| shown(name)).collect();
+                text.push_str(&format!("{tag}: same content compressed differently: {}\n", names.join(", ")));
+            }
+            Images::Different { all, .. } => {
+                text.push_str(&format!("{tag}: different\n"));
+                all.iter().for_each(|one| difference(one, &mut text));
+            }
+        }
+    }
+    out.differences.iter().for_each(|one| difference(one, &mut text));
+    if let Some(weights) = &out.weights {
+        text.push_str(&weights.text(&SIDES));
+    }
+    text
+}
+
+fn difference(one: &Difference, text: &mut String) {
+    text.push_str(&format!("  {one}\n"));
+    one.lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+}

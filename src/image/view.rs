@@ -1,0 +1,279 @@
+//! View: images as they are, read from a layout, from an archive, or from what was just made.
+//!
+//! Layer 3 (effects). Every byte is hashed, and digests are those that were found; what a document says is kept
+//! beside them only where it is not true. Must never trust a name or a size that a document states.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads layouts and archives")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::Image;
+use crate::archive::{ArchiveError, ArchiveKind, Indexed, MAX_TOTAL, TarKind, index_tar};
+use crate::diff::images::{EntryView, LayerView, View};
+use crate::digest::{DiffId, Digest, HashingReader};
+use crate::layer::{Kind, Line};
+use crate::store::{Store, StoreError};
+use crate::tree::Mode;
+use crate::weights::shown;
+
+/// Documents are small; a layout that says otherwise is not read.
+const MAX_DOCUMENT: u64 = 16 << 20;
+const TAG: &str = "org.opencontainers.image.ref.name";
+
+/// Why an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk said no.
+    #[error("cannot read `{what}`")]
+    Read {
+        /// Which file or member, escaped.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A tar that is refused.
+    #[error("`{what}` cannot be taken")]
+    Tar {
+        /// Which file, member or layer, escaped.
+        what: String,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
+    /// The documents are not those of an image.
+    #[error("{0}")]
+    Form(String),
+}
+
+fn read_error(what: &str) -> impl FnOnce(io::Error) -> ViewError {
+    let what = shown(what);
+    move |source| match source.downcast::<ArchiveError>() {
+        Ok(source) => ViewError::Tar { what, source },
+        Err(source) => ViewError::Read { what, source },
+    }
+}
+
+fn form(what: impl Into<String>) -> ViewError {
+    ViewError::Form(what.into())
+}
+
+/// The image that was just made, by the listings that lie in the store; the order within its layers is not known.
+pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        let text = store.read(&layer.listing)?;
+        let lines = String::from_utf8_lossy(&text);
+        let entry = |line: Line| {
+            let seen = match (line.kind, line.digest) {
+                (Kind::Dir, _) => EntryView::Dir,
+                (Kind::Link, _) => EntryView::Link { target: line.target.unwrap_or_default() },
+                (Kind::File, digest) => {
+                    let mode = Mode::from_bits(line.mode).bits();
+                    EntryView::File { mode, digest: digest.unwrap_or(Digest::from_bytes([0; 32])), size: line.size }
+                }
+            };
+            (line.path, seen)
+        };
+        layers.push(LayerView {
+            name: layer.name.clone(),
+            diff_id: layer.diff_id,
+            digest: layer.digest,
+            entries: lines.lines().filter_map(Line::parse).map(entry).collect(),
+            order: None,
+            claimed: None,
+        });
+    }
+    let document = serde_json::from_slice(&image.config).map_err(|error| form(format!("the config is not JSON: {error}")))?;
+    Ok(View { tag: image.kind.as_str().to_owned(), config: image.config_digest(), document, layers })
+}
+
+/// Where the files of a layout or an archive lie.
+enum Files {
+    Folder(PathBuf),
+    Archive { file: File, members: BTreeMap<String, (u64, u64)> },
+}
+
+impl Files {
+    fn open(&self, name: &str) -> Result<Box<dyn Read + '_>, ViewError> {
+        match self {
+            Files::Folder(root) => {
+                // A layout that somebody handed in may hold links to anywhere.
+                let path = root.join(name);
+                let meta = std::fs::symlink_metadata(&path).map_err(read_error(name))?;
+                if !meta.is_file() {
+                    return Err(form(format!("`{}` is not a regular file", shown(name))));
+                }
+                Ok(Box::new(File::open(&path).map_err(read_error(name))?))
+            }
+            Files::Archive { file, members } => {
+                let (at, size) = members.get(name).ok_or_else(|| form(format!("the archive has no `{}`", shown(name))))?;
+                Ok(Box::new(Part { file, at: *at, left: *size }))
+            }
+        }
+    }
+
+    fn document(&self, name: &str) -> Result<Vec<u8>, ViewError> {
+        let mut bytes = Vec::new();
+        self.open(name)?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(read_error(name))?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(form(format!("`{}` has more than {MAX_DOCUMENT} bytes", shown(name))));
+        }
+        Ok(bytes)
+    }
+
+    fn json(&self, name: &str) -> Result<Value, ViewError> {
+        serde_json::from_slice(&self.document(name)?).map_err(|error| form(format!("`{}` is not JSON: {error}", shown(name))))
+    }
+}
+
+/// A part of a file.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let n = self.file.read_at(&mut buffer[..most], self.at)?;
+        self.at += n as u64;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+/// The images of an OCI layout, of its archive, or of an archive that `docker save` writes; in their order.
+pub fn open(path: &Path) -> Result<Vec<View>, ViewError> {
+    let shown_path = path.display().to_string();
+    let meta = std::fs::metadata(path).map_err(read_error(&shown_path))?;
+    let files = if meta.is_dir() {
+        Files::Folder(path.to_owned())
+    } else {
+        let file = File::open(path).map_err(read_error(&shown_path))?;
+        let tar = BufReader::with_capacity(1 << 20, &file);
+        let indexed =
+            index_tar(ArchiveKind::Tar, tar, MAX_TOTAL).map_err(|source| ViewError::Tar { what: shown(&shown_path), source })?;
+        let member = |one: Indexed| match one.kind {
+            TarKind::File { size, at, .. } => Some((one.path.to_string(), (at, size))),
+            _ => None,
+        };
+        Files::Archive { members: indexed.into_iter().filter_map(member).collect(), file }
+    };
+    let is_oci = match &files {
+        Files::Folder(_) => true,
+        Files::Archive { members, .. } => members.contains_key("index.json"),
+    };
+    if is_oci { oci(&files) } else { docker(&files) }
+}
+
+fn array<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>, ViewError> {
+    value[key].as_array().ok_or_else(|| form(format!("the image's documents have no `{key}`")))
+}
+
+fn digest_of(descriptor: &Value) -> Result<Digest, ViewError> {
+    let text = descriptor["digest"].as_str().ok_or_else(|| form("a descriptor has no digest"))?;
+    text.parse().map_err(|_| form(format!("a descriptor names `{}`", shown(text))))
+}
+
+fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
+    let index = files.json("index.json")?;
+    let mut views = Vec::new();
+    for entry in array(&index, "manifests")? {
+        let tag = entry["annotations"][TAG].as_str().unwrap_or("-").to_owned();
+        let manifest = files.json(&blob(&digest_of(entry)?))?;
+        let config = files.document(&blob(&digest_of(&manifest["config"])?))?;
+        let mut layers = Vec::new();
+        for descriptor in array(&manifest, "layers")? {
+            let digest = digest_of(descriptor)?;
+            layers.push((blob(&digest), Some(digest)));
+        }
+        views.push(view(files, tag, config, layers)?);
+    }
+    Ok(views)
+}
+
+fn docker(files: &Files) -> Result<Vec<View>, ViewError> {
+    let manifest = files.json("manifest.json")?;
+    let images = manifest.as_array().ok_or_else(|| form("manifest.json is no list"))?;
+    let mut views = Vec::new();
+    for image in images {
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| form("manifest.json names no file"));
+        let tag = image["RepoTags"][0].as_str().unwrap_or("-").to_owned();
+        let config = files.document(&text(&image["Config"])?)?;
+        let layers = array(image, "Layers")?.iter().map(|name| Ok((text(name)?, None))).collect::<Result<_, ViewError>>()?;
+        views.push(view(files, tag, config, layers)?);
+    }
+    Ok(views)
+}
+
+fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option<Digest>)>) -> Result<View, ViewError> {
+    let document: Value = serde_json::from_slice(&config).map_err(|error| form(format!("the config is not JSON: {error}")))?;
+    // History counts layers that are empty too; those of `pack` never are.
+    let history: Vec<&Value> = document["history"]
+        .as_array()
+        .map_or_else(Vec::new, |all| all.iter().filter(|one| one["empty_layer"].as_bool() != Some(true)).collect());
+    let mut seen = Vec::new();
+    for (at, (name, claimed)) in layers.iter().enumerate() {
+        let said = history.get(at).and_then(|one| one["created_by"].as_str()).unwrap_or("-");
+        let mut one = layer(files, name, said.strip_prefix("pack layer ").unwrap_or(said))?;
+        let diff_id = document["rootfs"]["diff_ids"][at].as_str().and_then(|text| text.parse::<Digest>().ok());
+        let wrong = |claimed: Option<Digest>, found: Digest| claimed.filter(|claimed| *claimed != found);
+        one.claimed = wrong(*claimed, one.digest).or(wrong(diff_id, one.diff_id.0));
+        seen.push(one);
+    }
+    Ok(View { tag, config: Digest::of(&config), document, layers: seen })
+}
+
+fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> {
+    let mut head = Vec::new();
+    files.open(name)?.take(6).read_to_end(&mut head).map_err(read_error(name))?;
+    let mut stored = HashingReader::new(files.open(name)?);
+    let (members, diff_id) = {
+        let buffered = BufReader::with_capacity(1 << 20, &mut stored);
+        // By its bytes: a media type is what a document says.
+        let plain: Box<dyn Read + '_> = match head.as_slice() {
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(buffered).map_err(read_error(name))?),
+            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
+            _ => Box::new(buffered),
+        };
+        let mut plain = HashingReader::new(plain);
+        let members = index_tar(ArchiveKind::Tar, &mut plain, MAX_TOTAL)
+            .map_err(|source| ViewError::Tar { what: format!("layer {}", shown(said)), source })?;
+        io::copy(&mut plain, &mut io::sink()).map_err(read_error(name))?;
+        (members, plain.finish().0)
+    };
+    // What follows the compressed stream belongs to the blob too.
+    io::copy(&mut stored, &mut io::sink()).map_err(read_error(name))?;
+    let (digest, _) = stored.finish();
+    let mut placed = Vec::new();
+    let mut entries = BTreeMap::new();
+    for Indexed { path, kind } in members {
+        let seen = match kind {
+            TarKind::Dir => EntryView::Dir,
+            TarKind::File { mode, size, at, digest } => {
+                placed.push((at, path.clone()));
+                EntryView::File { mode: mode.bits(), digest, size }
+            }
+            TarKind::Link { target } => EntryView::Link { target },
+        };
+        entries.insert(path, seen);
+    }
+    placed.sort();
+    let order = Some(placed.into_iter().map(|(_, path)| path).collect());
+    Ok(LayerView { name: said.to_owned(), diff_id: DiffId(diff_id), digest, entries, order, claimed: None })
+}

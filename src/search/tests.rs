@@ -1,0 +1,203 @@
+use std::io::Write;
+
+use super::*;
+use crate::archive::testing::{TarMember, TestZip, ZipMember, deb_of, good_wheel};
+use crate::artifact::{Basis, Name, PathPin, Pin};
+use crate::copies::tests::noise;
+use crate::copies::{Answer, judge};
+use crate::path::ImagePath;
+use crate::tree::{Mode, TreeFile};
+use crate::weights::testing::safe;
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store"), &dir.path().join("memory")).unwrap();
+        Bench { _dir: dir, store }
+    }
+
+    fn tree(&self, files: &[(&str, &[u8])]) -> Tree {
+        let file = |(path, bytes): &(&str, &[u8])| TreeFile {
+            path: ImagePath::new(path).unwrap(),
+            mode: Mode::Plain,
+            digest: self.store.add_bytes(bytes).unwrap(),
+            size: bytes.len() as u64,
+        };
+        Tree::new(files.iter().map(file).collect()).unwrap()
+    }
+
+    fn input(&self, role: Role, files: &[(&str, &[u8])]) -> Artifact {
+        let name = Name::new(role.as_str()).unwrap();
+        let pin = Pin::Path(PathPin { path: ".".into() });
+        if let ([("", bytes)], Role::Python | Role::System) = (files, role) {
+            let digest = self.store.add_bytes(bytes).unwrap();
+            return Artifact { name, role, pin, digest, size: bytes.len() as u64, basis: Basis::Published, files: None };
+        }
+        let tree = self.tree(files);
+        let (digest, size) = (tree.digest(), tree.size());
+        Artifact { name, role, pin, digest, size, basis: Basis::Observed, files: Some(tree) }
+    }
+
+    fn search(&self, output: &Tree, inputs: &[&Artifact]) -> Copies {
+        let one = copies(&[output], inputs, &self.store, 1, &Task::hidden()).unwrap();
+        assert_eq!(copies(&[output], inputs, &self.store, 3, &Task::hidden()).unwrap(), one, "threads and memory do not count");
+        one
+    }
+}
+
+const A: &str = "base_model.model.m.q.lora_A.weight";
+
+/// An adapter of one matrix of 8 × 128 halves.
+fn matrix() -> Vec<u8> {
+    noise(42, 2048)
+}
+
+fn adapter() -> Vec<u8> {
+    safe(&[
+        (A, "F16", &[8, 128], &matrix()),
+        ("ones", "F32", &[256], &1f32.to_le_bytes().repeat(256)),
+        ("one", "F32", &[1], &[1, 2, 3, 4]),
+    ])
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(bytes).unwrap();
+    out.finish().unwrap()
+}
+
+fn wrapped(text: &str) -> String {
+    text.as_bytes().chunks(76).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let bits = group.iter().enumerate().fold(0u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        out.extend([18, 12, 6, 0].map(|shift| LETTERS[(bits >> shift & 63) as usize] as char));
+    }
+    out
+}
+
+/// Each place where an adapter may hide, and the words by which it is found.
+#[test]
+fn a_hidden_adapter_is_found() {
+    let bench = Bench::new();
+    let output = bench.tree(&[("adapter_model.safetensors", &adapter())]);
+    let (whole, raw) = (adapter(), matrix());
+    let hidden = [&noise(1, 5000), &raw[..], &noise(2, 3000)].concat();
+    let reversed: Vec<u8> = hidden.iter().rev().copied().collect();
+    let transposed: Vec<u8> = (0..128)
+        .flat_map(|column| (0..8).map(move |row| (row * 128 + column) * 2))
+        .flat_map(|at| [raw[at], raw[at + 1]])
+        .collect();
+    let hex = crate::digest::hex(&raw);
+    let literal: String = raw.iter().map(|byte| format!("\\x{byte:02X}")).collect();
+    let list: String = raw.iter().map(|byte| format!("0x{byte:02x}, ")).collect();
+    let zip = |name: &str, bytes: &[u8]| TestZip::of(&[ZipMember::new(name, bytes)]).bytes();
+    let tar = TarMember { name: b"usr/lib/x.dat", kind: b'0', mode: 0o644, link: b"", data: &hidden };
+    let cases: &[(Role, &str, Vec<u8>, &str)] = &[
+        (Role::Code, "a.safetensors", whole.clone(), "code code `a.safetensors`: tensor `"),
+        (Role::Data, "a.bin", hidden.clone(), "data data `a.bin`: tensor `"),
+        (Role::Code, "x.bin", reversed, "as bytes, last first"),
+        (Role::Code, "x.py", format!("X = bytes.fromhex('{hex}')\n").into_bytes(), "as hexadecimal digits, from byte 19 on"),
+        (Role::Code, "y.py", format!("X = b'{literal}'\n").into_bytes(), "as hexadecimal digits"),
+        (Role::Code, "z.c", format!("x[] = {{ {list} }};\n").into_bytes(), "as hexadecimal digits"),
+        (Role::Code, "x.txt", base64(&raw).into_bytes(), "as base64"),
+        (Role::Code, "y.txt", wrapped(&base64(&[b"ab", &raw[..]].concat())).into_bytes(), "as base64"),
+        (Role::Data, "x.gz", gzip(&hidden), "data data `x.gz!`: tensor `"),
+        (Role::Data, "x.zst", zstd::encode_all(&hidden[..], 3).unwrap(), "data data `x.zst!`: tensor `"),
+        (Role::Data, "x.npz", zip("a/w.npy", &hidden), "data data `x.npz!a/w.npy`: tensor `"),
+        (Role::Data, "y.zip", zip("w.gz", &gzip(&hidden)), "data data `y.zip!w.gz!`: tensor `"),
+        (Role::Python, "", good_wheel(&[("demo_pkg/w.dat", &hidden)]), "python python `!demo_pkg/w.dat`: tensor `"),
+        (Role::System, "", deb_of(&[tar]), "system system"),
+    ];
+    for (role, path, bytes, expected) in cases {
+        let input = bench.input(*role, &[(path, bytes)]);
+        let copies = bench.search(&output, &[&input]);
+        assert_eq!((copies.tensors, copies.too_plain), (1, 2));
+        let Answer::Copied { why } = judge(&copies) else { panic!("{role} {path}: {copies}") };
+        assert!(why.iter().any(|line| line.contains(expected) && line.contains(A)), "{role} {path}: {why:?}");
+        // Its twin: the same form, and other bytes.
+        let twin = bench.input(*role, &[(path, &twin(path, bytes, *role))]);
+        let copies = bench.search(&output, &[&twin]);
+        assert_eq!(copies.found, [], "{role} {path}");
+        assert!(!matches!(judge(&copies), Answer::Copied { .. }));
+    }
+    let rows = bench.input(Role::Code, &[("t.bin", &[&noise(5, 777), &transposed[..]].concat())]);
+    // Eight rows are fewer than a piece has: the output's matrix must be taller to be looked for so.
+    assert_eq!(bench.search(&output, &[&rows]).found, []);
+    let tall = bench.tree(&[("adapter_model.safetensors", &safe(&[(A, "F16", &[128, 8], &transposed)]))]);
+    let found = bench.search(&tall, &[&bench.input(Role::Code, &[("t.bin", &[&noise(5, 777), &raw[..]].concat())])]).found;
+    assert_eq!(found.iter().map(|copy| copy.form).collect::<Vec<_>>(), [Form::Transposed]);
+}
+
+/// A file of the same kind without the adapter.
+fn twin(path: &str, bytes: &[u8], role: Role) -> Vec<u8> {
+    let other = noise(99, 9000);
+    match (path, role) {
+        ("x.gz", _) => gzip(&other),
+        ("x.zst", _) => zstd::encode_all(&other[..], 3).unwrap(),
+        ("x.npz", _) => TestZip::of(&[ZipMember::new("a/w.npy", &other)]).bytes(),
+        ("y.zip", _) => TestZip::of(&[ZipMember::new("w.gz", &gzip(&other))]).bytes(),
+        ("", Role::Python) => good_wheel(&[("demo_pkg/w.dat", &other)]),
+        ("", _) => deb_of(&[]),
+        ("a.safetensors", _) => safe(&[(A, "F16", &[8, 128], &noise(98, 2048))]),
+        (path, _) if path.ends_with(".txt") => base64(&noise(98, 2048)).into_bytes(),
+        _ => noise(97, bytes.len()),
+    }
+}
+
+#[test]
+fn what_is_declared_is_unchanged_and_no_copy() {
+    let bench = Bench::new();
+    let tensor = |seed| noise(seed, 4096);
+    let base = safe(&[("w", "F16", &[2048], &tensor(1)), ("v", "F16", &[2048], &tensor(2))]);
+    let tuned = safe(&[("w", "F16", &[2048], &tensor(3)), ("v", "F16", &[2048], &tensor(2))]);
+    let model = bench.input(Role::Model, &[("model.safetensors", &base)]);
+    let copies = bench.search(&bench.tree(&[("model.safetensors", &tuned)]), &[&model]);
+    assert_eq!((copies.tensors, copies.unchanged, judge(&copies)), (1, 1, Answer::NotFound));
+    // Rows that a training left as they were are found in the base, and are nothing.
+    let mut rows = tensor(1);
+    rows[..512].fill(7);
+    let part = safe(&[("w", "F16", &[2048], &rows), ("v", "F16", &[2048], &tensor(2))]);
+    let copies = bench.search(&bench.tree(&[("model.safetensors", &part)]), &[&model]);
+    assert_eq!((copies.found.len(), judge(&copies)), (0, Answer::NotFound));
+    let copies = bench.search(&bench.tree(&[("model.safetensors", &base)]), &[&model]);
+    assert!(matches!(judge(&copies), Answer::Copied { .. }), "a step that gives its input back");
+    // The same bytes as data are a copy, and the file is one to look at.
+    let data = bench.input(Role::Data, &[("extra.safetensors", &tuned)]);
+    let copies = bench.search(&bench.tree(&[("model.safetensors", &tuned)]), &[&model, &data]);
+    assert!(matches!(judge(&copies), Answer::Copied { .. }));
+    assert_eq!(copies.opaque[0].why, OpaqueWhy::Tensors);
+    let copies = bench.search(&bench.tree(&[("model.safetensors", &base)]), &[&data]);
+    assert!(copies.found.iter().all(|copy| copy.tensor == "v"));
+}
+
+#[test]
+fn what_cannot_be_opened_is_said() {
+    let bench = Bench::new();
+    let output = bench.tree(&[("adapter_model.safetensors", &adapter())]);
+    let broken = [b"PK\x03\x04".as_slice(), &noise(1, 500)].concat();
+    let nested = (0..5).fold(noise(1, 100), |bytes: Vec<u8>, _| gzip(&bytes));
+    let input =
+        bench.input(Role::Data, &[("a.zip", &broken), ("b.bz2", b"BZh91AY"), ("d.gz", &nested), ("e.gz", &gzip(b"fine"))]);
+    let copies = bench.search(&output, &[&input]);
+    let paths: Vec<&str> = copies.unread.iter().map(|one| one.place.path.as_str()).collect();
+    assert_eq!(paths, ["a.zip", "b.bz2", "d.gz!!!"]);
+    assert!(matches!(judge(&copies), Answer::Look { why } if why.len() == 3));
+}
+
+#[test]
+fn what_unpacks_to_too_much_is_stopped() {
+    for (left, whole) in [(100, true), (99, false)] {
+        let mut capped = scan::Capped { inner: &[0u8; 100][..], left };
+        assert_eq!(std::io::copy(&mut capped, &mut std::io::sink()).is_ok(), whole);
+    }
+}

@@ -1,0 +1,184 @@
+//! `pack diff`: what differs between two locks, projects, images and weight files, each beside its good twin.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{Bench, Ran};
+use crate::weights::{safe, safe_raw};
+
+const A: &str = "base_model.model.m.q.lora_A.weight";
+
+fn diff(bench: &Bench, a: &str, b: &str) -> Ran {
+    bench.run_words(&["diff", a, b])
+}
+
+#[track_caller]
+fn same(ran: &Ran) {
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(ran.out.starts_with("the same "), "{}", ran.out);
+}
+
+#[track_caller]
+fn differs(ran: &Ran, expected: &[&str]) {
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    for line in expected {
+        assert!(ran.out.contains(line), "expected `{line}`:\n{}", ran.out);
+    }
+}
+
+fn halves(values: &[u16]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Weight files: what a bit, a name, a tensor, a type and a header come to.
+#[test]
+fn weights() {
+    let bench = Bench::new("--- x\n");
+    let base = halves(&[0x3c00, 0x4000, 0x4200, 0x4400]);
+    bench.write("a.safetensors", safe(&[(A, "F16", &[2, 2], &base), ("norm", "F16", &[1], &halves(&[0x3c00]))]));
+    bench.write("same.safetensors", safe(&[(A, "F16", &[2, 2], &base), ("norm", "F16", &[1], &halves(&[0x3c00]))]));
+    same(&diff(&bench, "a.safetensors", "same.safetensors"));
+    let mut flipped = base.clone();
+    flipped[0] ^= 1;
+    let norm = halves(&[0x3c00]);
+    for (name, bytes, expected) in [
+        (
+            "flipped",
+            safe(&[(A, "F16", &[2, 2], &flipped), ("norm", "F16", &[1], &norm)]),
+            "lora_A.weight: F16, 3 of 4 elements equal, at most 1 units in the last place",
+        ),
+        ("renamed", safe(&[(A, "F16", &[2, 2], &base), ("norm2", "F16", &[1], &norm)]), "norm: renamed, B calls it norm2"),
+        ("added", safe(&[(A, "F16", &[2, 2], &base), ("norm", "F16", &[1], &norm), ("x", "U8", &[1], &[1])]), "in B alone: x"),
+        ("missing", safe(&[(A, "F16", &[2, 2], &base)]), "in A alone: norm"),
+        ("cast", safe(&[(A, "F16", &[2, 2], &base), ("norm", "F32", &[1], &[0, 0, 128, 63])]), "norm: cast, F16 in A, F32 in B"),
+        ("shape", safe(&[(A, "F16", &[4], &base), ("norm", "F16", &[1], &norm)]), "shape [2, 2] in A, [4] in B"),
+        (
+            "nan",
+            safe(&[(A, "F16", &[2, 2], &halves(&[0x7e00, 0x4000, 0x4200, 0x4400])), ("norm", "F16", &[1], &norm)]),
+            "not finite: 0 in A, 1 in B",
+        ),
+        (
+            "header",
+            safe_raw(
+                &format!(
+                    r#"{{"__metadata__":{{"made":"by hand"}},"{A}":{{"dtype":"F16","shape":[2,2],"data_offsets":[0,8]}},"norm":{{"dtype":"F16","shape":[1],"data_offsets":[8,10]}}}}"#
+                ),
+                &[base.clone(), norm.clone()].concat(),
+            ),
+            "tensors equal, header differs: metadata made",
+        ),
+        (
+            "spaces",
+            safe_raw(
+                &format!(
+                    r#"{{"{A}":{{"dtype":"F16","shape":[2,2],"data_offsets":[0,8]}},"norm":{{"dtype":"F16","shape":[1],"data_offsets":[8,10]}}}}  "#
+                ),
+                &[base.clone(), norm.clone()].concat(),
+            ),
+            "tensors equal, header differs\n",
+        ),
+    ] {
+        let name = format!("{name}.safetensors");
+        bench.write(&name, bytes);
+        differs(&diff(&bench, "a.safetensors", &name), &[expected]);
+    }
+    let found = bench.run_words(&["diff", "a.safetensors", "flipped.safetensors", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&found.out).unwrap();
+    assert_eq!(value["weights"]["tensors"]["overall"]["equal-elements"], 4);
+    assert_eq!(value["same"], false);
+}
+
+/// Folders: weights tensor by tensor, the rest by value and bytes; names are escaped.
+#[test]
+fn folders_and_files() {
+    let bench = Bench::new("--- a/adapter_config.json\n{\"r\": 8, \"x\": 1}\n--- b/adapter_config.json\n{\"x\": 1, \"r\": 8}\n");
+    let one = safe(&[("w", "U8", &[1], &[1])]);
+    for dir in ["a", "b"] {
+        bench.write(format!("{dir}/m.safetensors"), &one);
+    }
+    same(&diff(&bench, "a", "a"));
+    differs(&diff(&bench, "a", "b"), &["adapter_config.json: the same JSON value, written otherwise"]);
+    bench.edit("b/adapter_config.json", "8", "9");
+    differs(&diff(&bench, "a", "b"), &["adapter_config.json: at `/r` A has 8, B 9"]);
+    bench.write("b/evil\u{1b}[2J", "x");
+    let ran = diff(&bench, "a", "b");
+    assert_ne!(ran.code, 0);
+    assert!(!ran.all().contains('\u{1b}'));
+    bench.write("one.txt", "1\n2\n3\n");
+    bench.write("two.txt", "1\n2\n4\n");
+    bench.write("three.txt", "1\n2\n3\n");
+    same(&diff(&bench, "one.txt", "three.txt"));
+    differs(&diff(&bench, "one.txt", "two.txt"), &["file one.txt: content", "-3", "+4"]);
+    let ran = diff(&bench, "one.txt", "a");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("help: name two of one kind"), "{}", ran.err);
+    assert_eq!(diff(&bench, "one.txt", "nowhere").code, 2);
+    bench.write("broken.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\xff");
+    bench.write("m.safetensors", &one);
+    differs(&diff(&bench, "m.safetensors", "broken.safetensors"), &["refused"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &place)
+        } else {
+            drop(fs::copy(entry.path(), place).unwrap())
+        }
+    }
+}
+
+/// Locks, projects and images of them in every form.
+#[test]
+fn locks_and_images() {
+    let bench = Bench::tiny();
+    bench.run("lock").good();
+    bench.run("build").good();
+    for (format, file) in [("oci-archive", "a.oci.tar"), ("docker-archive", "a.docker.tar")] {
+        bench.run(&format!("build --format {format} -o {file}")).good();
+    }
+    let first = bench.dir().join("first");
+    copy(&bench.at("."), &first);
+    let before = first.to_str().unwrap().to_owned();
+    same(&diff(&bench, &before, "."));
+    same(&diff(&bench, &format!("{before}/pack.lock"), "pack.lock"));
+    same(&diff(&bench, &format!("{before}/image"), "image"));
+    same(&diff(&bench, "a.oci.tar", "image"));
+    // What docker loads holds the layers as they are, uncompressed.
+    differs(&diff(&bench, "image", "a.docker.tar"), &["serve: same content compressed differently: "]);
+    bench.edit("serve.sh", "served", "SERVED");
+    bench.run("lock").good();
+    bench.run("build").good();
+    differs(
+        &diff(&bench, &format!("{before}/pack.lock"), "pack.lock"),
+        &["file code code / serve.sh: content", "-echo served", "+echo SERVED"],
+    );
+    let image = diff(&bench, &format!("{before}/image"), "image");
+    differs(&image, &["serve: different\n  file code / submission/serve.sh: content"]);
+    let json = bench.run_words(&["diff", &format!("{before}/image"), "image", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    let serve = value["images"].as_array().unwrap().iter().find(|one| one["tag"] == "serve").unwrap();
+    assert_eq!((&serve["answer"], &serve["first"]["cause"]), (&"different".into(), &"content".into()));
+    assert_eq!(serve["first"]["place"][1], "submission/serve.sh");
+    // A byte of a layer's blob that its name does not allow.
+    let blobs = first.join("image/blobs/sha256");
+    let largest =
+        fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path()).max_by_key(|path| fs::metadata(path).unwrap().len());
+    let largest = largest.unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::remove_file(&largest).unwrap();
+    fs::write(&largest, bytes).unwrap();
+    let ran = diff(&bench, &format!("{before}/image"), "a.oci.tar");
+    assert_ne!(ran.code, 0, "{}", ran.all());
+    let project = diff(&bench, &before, ".");
+    differs(&project, &["file code code / serve.sh: content"]);
+    fs::remove_file(bench.at("pack.lock")).unwrap();
+    let ran = diff(&bench, &before, ".");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("run `pack lock` in it"), "{}", ran.err);
+}
