@@ -17,6 +17,7 @@ use self::args::{AttestCommand, CheckFormat, Cli, Color, Command, CompetitionCom
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
+use crate::competition::Standing;
 use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
@@ -26,6 +27,7 @@ use crate::store::Store;
 use crate::templates;
 
 pub mod adopt;
+pub mod approve;
 mod args;
 pub mod attest;
 pub mod build;
@@ -365,6 +367,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules { explain: None } => {
             let list: Vec<(&str, &str)> = crate::rules::TABLE.iter().map(|row| (row.id, row.summary)).collect();
             out.show(&list, |list| list.iter().map(|(id, summary)| format!("{id:20} {summary}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Approve { source, competition, model, family, license, because, files, refuse } => {
+            let standing = if *refuse { Standing::Refused } else { Standing::Approved };
+            let options = approve::Options {
+                source: source.clone(),
+                competition: competition.clone(),
+                model: model.clone(),
+                family: family.clone(),
+                license: license.clone(),
+                because: because.clone(),
+                files: files.clone(),
+                standing,
+            };
+            let outcome = approve::approve(&options, &open()?)?;
+            out.show(&outcome, approve::text)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Competition(CompetitionCommand::New { file, from }) => {

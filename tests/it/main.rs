@@ -25,6 +25,7 @@ mod diff;
 mod engines;
 mod golden;
 mod hub;
+mod judged;
 mod olah;
 mod qlora;
 mod recognise;
