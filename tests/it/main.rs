@@ -28,4 +28,5 @@ mod recognise;
 mod refusals;
 mod reproducible;
 mod schema;
+mod sealed;
 mod support;
