@@ -32,4 +32,5 @@ mod recognise;
 mod refusals;
 mod reproducible;
 mod schema;
+mod sealed;
 mod support;
