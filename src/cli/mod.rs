@@ -300,28 +300,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
             let session = open()?;
             let sign = sign.as_deref().map(key::read).transpose()?;
-            let (dir, image) = match project {
-                Some(dir) => (dir, Some(target.clone())),
-                None => (target, image.clone()),
-            };
-            let mut project = Project::load(dir)?;
             let options = verify::Options {
                 only: only.clone(),
                 skip: skip.clone(),
                 replay: *replay,
                 runner: runner.name.clone(),
-                image,
+                image: image.clone(),
                 competition: competition.clone(),
                 report: report.clone(),
             };
-            let report = verify::verify(&mut project, &options, &session)?;
-            if let Some(key) = &sign {
-                for file in verify::sign(&project, &report, &options, key)? {
-                    session.progress.note(&format!("signed: {}", file.display()));
-                }
+            let verified = verify::target::verify(target, project.as_deref(), options, sign.as_ref(), &session)?;
+            for file in &verified.signed {
+                session.progress.note(&format!("signed: {}", file.display()));
             }
-            out.show(&report, verify::text::report)?;
-            Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+            session.progress.note(&format!("report: {}", verified.file.display()));
+            out.show(&verified.report, verify::text::report)?;
+            Ok(if verified.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Run { command, step, runner, limits, project } => {
             let session = open()?;

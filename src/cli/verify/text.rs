@@ -131,10 +131,10 @@ fn one(out: &mut String, step: &StepAnswer) {
         lines(out, [format!("the last thing it said: {said}").as_str()].into_iter());
     }
     for output in step.outputs.iter().filter(|output| output.answer != Answer::Confirmed && output.answer != Answer::NotChecked) {
-        lines(out, output.comparison.to_string().lines());
+        lines(out, output.comparison.to_string().lines().map(str::trim));
     }
     if let Some(copies) = &step.copies {
-        lines(out, copies.to_string().lines());
+        lines(out, copies.to_string().lines().map(str::trim));
     }
     if let Some(twin) = &step.twin {
         let stop = twin.stop_step.map_or_else(String::new, |stop| format!(", both stopped at step {stop}"));
