@@ -34,6 +34,7 @@ pub mod templates;
 pub mod verdict;
 
 // 3 effects: thin, each owns one capability
+pub mod bundle;
 pub mod clock;
 pub mod distance;
 pub mod image;
@@ -47,6 +48,7 @@ pub mod runner;
 pub mod search;
 pub mod source;
 pub mod store;
+pub mod target;
 pub mod tensors;
 pub mod tool;
 

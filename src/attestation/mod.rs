@@ -18,6 +18,8 @@ pub use provenance::{BuiltImage, ImageBuild, Training, image_build, training};
 pub use statement::{STATEMENT_TYPE, Statement, StatementError, Subject};
 pub use verdict::{Claim, Verification, summary, verification};
 
+/// What the name of an envelope's file ends with.
+pub const ENDING: &str = ".dsse.json";
 /// Predicate of provenance, of an image and of a training alike.
 pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 /// Predicate of a verdict in one word, for tools that know nothing of competitions.

@@ -190,6 +190,22 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
         sign: Option<String>,
     },
+    /// Write what a participant hands in: documents, code, outputs, Record, attestations; or open it again
+    #[command(
+        after_help = "Public inputs are not in it: whoever opens it fetches them by their pins. The same project gives the same bytes."
+    )]
+    Bundle {
+        /// The bundle; its name ends with `.pack.tar`
+        file: PathBuf,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Take public inputs along as well
+        #[arg(long)]
+        with_inputs: bool,
+        /// Open the bundle into this new folder instead, and its bytes into the store
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["with_inputs", "dir"])]
+        open: Option<PathBuf>,
+    },
     /// Rebuild, replay and compare: five claims, and how far each is confirmed
     #[command(
         after_help = "Exit 0 only where everything that the competition asks for is confirmed; else 1, and the verdict is partial."
@@ -263,6 +279,34 @@ pub(super) enum Command {
         /// Explain this one
         #[arg(long, value_name = "ID")]
         explain: Option<String>,
+    },
+    /// List a model in a competition file, by the digests of its files and of its tensors
+    #[command(after_help = "A model that is listed by its tensors is recognised when it was renamed, resharded or saved anew.")]
+    Approve {
+        /// `hf:owner/name@revision`, `pypi:name==version`, or a folder or file here
+        #[arg(value_name = "SOURCE")]
+        source: String,
+        /// The competition file [default: that of the project here]
+        #[arg(long, value_name = "FILE")]
+        competition: Option<String>,
+        /// What the model is called [default: the Hub's repository]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        /// Its family [default: by its name]
+        #[arg(long, value_name = "NAME")]
+        family: Option<String>,
+        /// SPDX expression of its weights
+        #[arg(long, value_name = "SPDX")]
+        license: Option<String>,
+        /// Why it is listed
+        #[arg(long, value_name = "TEXT")]
+        because: Option<String>,
+        /// Patterns of the source's files [default: all]
+        #[arg(long, value_name = "GLOB")]
+        files: Vec<String>,
+        /// List it among the models that are refused
+        #[arg(long)]
+        refuse: bool,
     },
     /// The rules as a file: make one, show one, judge one
     #[command(subcommand)]

@@ -19,7 +19,7 @@ use super::check::competition_here;
 use super::error::Problem;
 use super::project::load_competition;
 use crate::attestation::{
-    Envelope, EnvelopeError, MAX_ENVELOPE, PROVENANCE, PublicKey, SUMMARY, SigningKey, Statement, TRAINING, VERIFICATION,
+    ENDING, Envelope, EnvelopeError, MAX_ENVELOPE, PROVENANCE, PublicKey, SUMMARY, SigningKey, Statement, TRAINING, VERIFICATION,
 };
 use crate::competition::Competition;
 use crate::digest::Digest;
@@ -27,8 +27,6 @@ use crate::source::path::open_regular;
 
 /// Where a project's envelopes lie, below its folder.
 pub const FOLDER: &str = ".pack/attestations";
-/// What their names end with.
-pub const ENDING: &str = ".dsse.json";
 
 /// Which keys count.
 #[derive(Default)]

@@ -49,6 +49,7 @@ pub enum Kind {
     AdapterConfig,
     Pickle,
     Envelope,
+    Bundle,
 }
 
 /// What a file is.
@@ -142,7 +143,8 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
         "Packages" | "Packages.xz" | "Packages.gz" => Some(Kind::Packages),
         "adapter_config.json" => Some(Kind::AdapterConfig),
         name if name.ends_with(".safetensors.index.json") => Some(Kind::SafetensorsIndex),
-        name if name.ends_with(super::attest::ENDING) => Some(Kind::Envelope),
+        name if name.ends_with(crate::bundle::ENDING) => Some(Kind::Bundle),
+        name if name.ends_with(crate::attestation::ENDING) => Some(Kind::Envelope),
         name if is_pylock(name) => Some(Kind::Pylock),
         name if name.starts_with("requirements") && name.ends_with(".txt") => Some(Kind::Requirements),
         _ => match name.rsplit_once('.')?.1 {
@@ -225,6 +227,7 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
             let tree = crate::tree::Tree::new(files)?;
             Ok(vec![format!("tree {}", tree.digest()), format!("{} files, {} bytes", tree.files().len(), tree.size())])
         }
+        Kind::Bundle => super::bundle::inspect(path),
         Kind::Envelope => super::attest::inspect(path),
         Kind::Safetensors | Kind::Gguf | Kind::Pickle => inspect_weights::file(path, false).map(|(lines, _)| lines),
         Kind::SafetensorsIndex => inspect_weights::index(path),

@@ -17,6 +17,7 @@ use self::args::{AttestCommand, CheckFormat, Cli, Color, Command, CompetitionCom
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
+use crate::competition::Standing;
 use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
@@ -26,9 +27,11 @@ use crate::store::Store;
 use crate::templates;
 
 pub mod adopt;
+pub mod approve;
 mod args;
 pub mod attest;
 pub mod build;
+pub mod bundle;
 pub mod check;
 mod competition;
 mod console;
@@ -277,6 +280,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bundle { file, open: Some(into), .. } => {
+            let opened = bundle::open(file, into, &open()?)?;
+            out.show(&opened, bundle::opened)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bundle { file, project, with_inputs, open: None } => {
+            let session = open()?;
+            let mut project = Project::load(&project.dir)?;
+            let bundled = bundle::bundle(&mut project, file, *with_inputs, &session)?;
+            out.show(&bundled, bundle::bundled)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {
             let merged = verify::merge(merge, competition.as_deref(), report.as_deref())?;
             out.show(&merged, verify::text::report)?;
@@ -353,6 +368,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules { explain: None } => {
             let list: Vec<(&str, &str)> = crate::rules::TABLE.iter().map(|row| (row.id, row.summary)).collect();
             out.show(&list, |list| list.iter().map(|(id, summary)| format!("{id:20} {summary}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Approve { source, competition, model, family, license, because, files, refuse } => {
+            let standing = if *refuse { Standing::Refused } else { Standing::Approved };
+            let options = approve::Options {
+                source: source.clone(),
+                competition: competition.clone(),
+                model: model.clone(),
+                family: family.clone(),
+                license: license.clone(),
+                because: because.clone(),
+                files: files.clone(),
+                standing,
+            };
+            let outcome = approve::approve(&options, &open()?)?;
+            out.show(&outcome, approve::text)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Competition(CompetitionCommand::New { file, from }) => {

@@ -17,6 +17,7 @@ fn layer(name: &str, entries: &[(&str, EntryView)], rest: &str, packed: &str) ->
     let diff_id = Digest::of(format!("{entries:?} {rest}").as_bytes());
     LayerView {
         name: name.into(),
+        source: String::new(),
         diff_id: DiffId(diff_id),
         digest: Digest::of(format!("{diff_id} {packed}").as_bytes()),
         entries: entries.iter().map(|(name, entry)| (path(name), entry.clone())).collect(),

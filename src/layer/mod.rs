@@ -30,7 +30,7 @@ mod unpack;
 mod unpacked;
 
 pub use listing::{Kind, Line, Listing};
-pub use tar::{ALIGN, TIME, TarWriter};
+pub use tar::{ALIGN, TIME, TarWriter, header_of};
 pub use unpacked::is_mountable;
 
 /// zstd's level for compressed layers. Part of the plan version: changing it changes blob digests.

@@ -120,6 +120,14 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
+/// The header of a file, as [`TarWriter::file`] writes it where nothing is aligned: one block, or more where ustar
+/// has no room.
+pub fn header_of(path: &ImagePath, mode: u32, size: u64) -> Vec<u8> {
+    let mut tar = TarWriter::new(Vec::new());
+    tar.head(path.as_str(), EntryType::Regular, mode, size, "", false).expect("a vector takes every byte");
+    tar.inner
+}
+
 /// Puts a name into ustar's name and prefix fields, if it fits.
 fn set_name(header: &mut Header, name: &str) -> bool {
     let bytes = header.as_mut_bytes();

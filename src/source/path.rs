@@ -400,6 +400,7 @@ impl Exclusions {
         self.paths.iter().any(|path| path == relative)
             || name.starts_with(b".tmp-")
             || name.ends_with(b".oci.tar")
+            || name.ends_with(crate::bundle::ENDING.as_bytes())
             // What Python makes of the code when it runs, other each time.
             || name.ends_with(b".pyc")
             || name == b"__pycache__" && full.is_dir()

@@ -126,7 +126,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &place)
         } else {
-            drop(fs::copy(entry.path(), place).unwrap())
+            fs::copy(entry.path(), place).map(|_| ()).unwrap()
         }
     }
 }
@@ -157,7 +157,7 @@ fn locks_and_images() {
         &["file code code / serve.sh: content", "-echo served", "+echo SERVED"],
     );
     let image = diff(&bench, &format!("{before}/image"), "image");
-    differs(&image, &["serve: different\n  file code / submission/serve.sh: content"]);
+    differs(&image, &["serve: different\n  file code / submission/serve.sh: content", "-echo served", "+echo SERVED"]);
     let json = bench.run_words(&["diff", &format!("{before}/image"), "image", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     let serve = value["images"].as_array().unwrap().iter().find(|one| one["tag"] == "serve").unwrap();

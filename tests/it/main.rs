@@ -20,14 +20,17 @@ mod server;
 mod weights;
 
 mod attest;
+mod bundle;
 mod diff;
 mod engines;
 mod golden;
 mod hub;
+mod judged;
 mod olah;
 mod qlora;
 mod recognise;
 mod refusals;
 mod reproducible;
 mod schema;
+mod sealed;
 mod support;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::{Bench, Ran};
 
 mod archives;
+mod bundles;
 mod disk;
 mod documents;
 mod git;
@@ -66,6 +67,7 @@ const TABLE: &[&[Row]] = &[
     git::ROWS,
     rules::ROWS,
     signatures::ROWS,
+    bundles::ROWS,
 ];
 
 /// What the table must cover, and how many rows of it there are at least.
@@ -97,6 +99,7 @@ const MUST: &[(&str, usize)] = &[
     ("competition", 9),
     ("git and url", 11),
     ("attestation", 16),
+    ("bundle", 26),
 ];
 
 #[test]

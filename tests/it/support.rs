@@ -200,6 +200,15 @@ impl Bench {
         command
     }
 
+    /// As [`Bench::command`], for words whose end belongs to another command.
+    pub fn command_with_store_in_environment<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut words = self.wrapper.iter().cloned().chain([self.program.clone().into_os_string()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(arguments);
+        command.current_dir(&self.project).env_clear().envs(&self.env).env("PACK_STORE", &self.store).stdin(Stdio::null());
+        command
+    }
+
     /// Runs `pack` with words separated by spaces.
     pub fn run(&self, arguments: &str) -> Ran {
         self.run_words(&arguments.split_whitespace().collect::<Vec<_>>())

@@ -9,8 +9,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::super::project::Project;
-use super::super::{Session, build, image};
-use crate::image::Image;
+use super::super::{Session, build};
+use crate::diff::{self, images::Images as Compared};
+use crate::image::{Image, view};
 use crate::layer::Memory;
 use crate::lockfile::Lockfile;
 use crate::plan::{ImageKind, Plan};
@@ -28,7 +29,7 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
     let there = [(ImageKind::Serve, manifest.serve.is_some()), (ImageKind::Train, !manifest.steps.is_empty())];
     let beside = project.root.join("image");
     let claimed = claimed.or_else(|| beside.join("oci-layout").is_file().then_some(beside.as_path()));
-    let claims = claimed.map(image::claims);
+    let claims = claimed.map(view::open);
     let (mut images, mut rebuilt) = (Vec::new(), BTreeMap::new());
     for kind in there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind) {
         let word = kind.as_str().to_owned();
@@ -54,16 +55,19 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
             Err(why) => answer(Answer::NotChecked, None, Some(config), Some(why)),
             // It says of itself what its bytes are not.
             Ok(Err(why)) => answer(Answer::Refuted, None, Some(config), Some(why)),
-            Ok(Ok(listed)) => {
-                let claimed = listed.config.parse().ok();
-                if claimed == Some(config) && listed.manifest == made.manifest_digest().to_string() {
-                    answer(Answer::Identical, claimed, Some(config), None)
-                } else if claimed == Some(config) {
-                    let why = image::first_difference(listed, &made, &session.store)?;
-                    answer(Answer::Recompressed, claimed, Some(config), Some(why))
-                } else {
-                    let why = image::first_difference(listed, &made, &session.store)?;
-                    answer(Answer::Refuted, claimed, Some(config), Some(why))
+            Ok(Ok(claimed)) => {
+                let ours = view::of_image(&made, &session.store)?;
+                match diff::images::compare(claimed, &ours) {
+                    Compared::Identical => answer(Answer::Identical, Some(claimed.config), Some(config), None),
+                    Compared::Recompressed { layers } => {
+                        let why = format!("compressed differently: {}", layers.join(", "));
+                        answer(Answer::Recompressed, Some(claimed.config), Some(config), Some(why))
+                    }
+                    Compared::Different { first, all } => {
+                        let more = if all.len() > 1 { format!("; {} differences in all", all.len()) } else { String::new() };
+                        let why = format!("A is what is claimed, B what was rebuilt: {first}{more}");
+                        answer(Answer::Refuted, Some(claimed.config), Some(config), Some(why))
+                    }
                 }
             }
         });

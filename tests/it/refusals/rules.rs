@@ -2,11 +2,17 @@
 
 use super::{How, Refused, Row};
 use crate::support::Bench;
+use crate::weights::safe;
 
 /// The smallest project, with a rule and a ruling, locked.
 fn ruled() -> Bench {
     let bench = Bench::tiny();
-    std::fs::rename(bench.at("adapter/adapter.bin"), bench.at("adapter/adapter.safetensors")).unwrap();
+    std::fs::remove_file(bench.at("adapter/adapter.bin")).unwrap();
+    bench.write("adapter/adapter.safetensors", safe(&[("a", "F32", &[1], &[0; 4])]));
+    std::fs::remove_file(bench.at("model/weights.bin")).unwrap();
+    bench.write("model/model.safetensors", safe(&[("a", "F32", &[1], &[1; 4])]));
+    bench.write("start", "a program");
+    bench.edit("pack.toml", "[\"/bin/sh\", \"serve.sh\"]", "[\"./start\"]");
     let more = "\n[families.one]\ntitle = \"One\"\nincludes = [\"two\"]\n\n[families.two]\ntitle = \"Two\"\n\n[licenses]\napproved = [\"MIT\"]\n\n\
                 [[rules]]\nid = \"A\"\ntext = \"No secret.\"\nsource = \"here\"\nhow = \"program\"\nchecks = [\"no-secrets\"]\n\n\
                 [[rules]]\nid = \"B\"\ntext = \"Be kind.\"\nsource = \"here\"\nhow = \"human\"\n\n\

@@ -1,0 +1,273 @@
+//! `pack bundle FILE`: what a participant hands in; and the way back, into a folder.
+//!
+//! Layer 4 (commands). The lock is brought up to date as `build` does, and what only this project has is taken
+//! along; public inputs are fetched by their pins by whoever opens it. Must never put a secret into a bundle.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads the project's documents")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::build::current_lock;
+use super::error::Problem;
+use super::project::{Project, refuse_secrets};
+use super::{Session, attest, lock};
+use crate::artifact::{Artifact, Name, Pin, Role};
+use crate::attestation::{ENDING, Envelope, MAX_ENVELOPE};
+use crate::bundle::{self, Carried, Document, Lay, Refetched};
+use crate::digest::Digest;
+use crate::manifest::beside;
+use crate::path::ImagePath;
+use crate::progress::bytes;
+use crate::record::Record;
+use crate::source::path::open_regular;
+use crate::source::pypi::Pypi;
+use crate::target::Target;
+use crate::tree::TreeFile;
+
+/// Files of an output or of code below this size, in bytes, may be text.
+const TEXT: u64 = 4 << 20;
+
+/// What bundling did.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The bundle.
+    pub file: PathBuf,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Documents in it.
+    pub documents: Vec<String>,
+    /// Blobs in it.
+    pub blobs: usize,
+    /// Artifacts that are fetched by their pins by whoever opens it.
+    pub refetch: usize,
+    /// Their bytes.
+    pub refetch_bytes: u64,
+    /// Outputs of steps that the lock does not have.
+    pub absent: Vec<Name>,
+}
+
+/// Writes a bundle of a project.
+pub fn bundle(project: &mut Project, file: &Path, with_inputs: bool, session: &Session) -> Result<Outcome> {
+    judge_place(file)?;
+    let (lock, _) = current_lock(project, session)?;
+    project.write_lock(&lock)?;
+    let record = project.record()?;
+    let carried = Carried::of(&lock, record.as_ref());
+    let mut blobs = carried.must.clone();
+    need(&blobs, &lock.artifacts, session)?;
+    for (digest, size) in &carried.may {
+        if session.store.contains(digest, *size)? {
+            blobs.insert((*digest, *size));
+        }
+    }
+    if with_inputs {
+        need(&carried.public, &lock.artifacts, session)?;
+        blobs.extend(&carried.public);
+    }
+    refuse_secret_trees(&lock.artifacts, record.as_ref(), session)?;
+    let documents = documents(project, &lock.emit(), record.as_ref())?;
+    let outputs = project.manifest.steps.values().flat_map(|step| &step.outputs);
+    let made = |name: &Name| lock.artifacts.iter().any(|artifact| artifact.name == *name && matches!(artifact.pin, Pin::Step(_)));
+    let absent = outputs.filter(|(name, class)| class.role().is_some() && !made(name)).map(|(name, _)| name.clone()).collect();
+    let task = session.progress.task("bundle", blobs.iter().map(|blob| blob.1).sum());
+    let index = bundle::write(file, &documents, blobs, &session.store, &task)?;
+    let refetch: Vec<&Artifact> = lock.artifacts.iter().filter(|artifact| bundle::is_public(artifact) && !with_inputs).collect();
+    let open = fs::File::open(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let mut reader = crate::digest::HashingReader::new(open);
+    std::io::copy(&mut reader, &mut std::io::sink()).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let (digest, size) = reader.finish();
+    Ok(Outcome {
+        file: file.to_owned(),
+        digest,
+        bytes: size,
+        documents: index.files.files().iter().map(|file| file.path.to_string()).collect(),
+        blobs: index.blobs.len(),
+        refetch: refetch.len(),
+        refetch_bytes: refetch.iter().map(|artifact| artifact.size).sum(),
+        absent,
+    })
+}
+
+/// A bundle replaces a bundle and nothing else, and by its name never counts as code.
+fn judge_place(file: &Path) -> Result<()> {
+    let named = file.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(bundle::ENDING));
+    if !named {
+        let problem = Problem::new(format!("expected a name that ends with `{}`, found `{}`", bundle::ENDING, file.display()));
+        bail!(problem.help("by that ending a bundle in the project's folder is not taken for code"));
+    }
+    if fs::symlink_metadata(file).is_ok() && !matches!(Target::of(file), Ok(Target::Bundle(_))) {
+        bail!(Problem::new(format!("`{}` is there already and is no bundle", file.display())).help("name another file"));
+    }
+    Ok(())
+}
+
+/// What must be at hand: a bundle without it would prove nothing.
+fn need(blobs: &std::collections::BTreeSet<(Digest, u64)>, artifacts: &[Artifact], session: &Session) -> Result<()> {
+    let mut absent = Vec::new();
+    for artifact in artifacts {
+        for blob in artifact.blobs() {
+            if blobs.contains(&blob) && !session.store.contains(&blob.0, blob.1)? {
+                absent.push(artifact);
+                break;
+            }
+        }
+    }
+    let Some(first) = absent.first() else { return Ok(()) };
+    let names: Vec<String> = absent.iter().take(5).map(|artifact| format!("{} `{}`", artifact.role, artifact.name)).collect();
+    let more = if absent.len() > 5 { format!(" and {} more", absent.len() - 5) } else { String::new() };
+    let help = match &first.pin {
+        Pin::Step(_) => {
+            format!("steps' outputs are not fetched: run `pack train`, or `pack adopt {}=DIR` with the files", first.name)
+        }
+        _ => "run `pack fetch`".to_owned(),
+    };
+    bail!(Problem::new(format!("the store has not all bytes of {}{more}", names.join(", "))).help(help))
+}
+
+/// Code and outputs as elsewhere; logs too, where programs print what they were given.
+fn refuse_secret_trees(artifacts: &[Artifact], record: Option<&Record>, session: &Session) -> Result<()> {
+    let own = |artifact: &&Artifact| artifact.role == Role::Code || matches!(artifact.pin, Pin::Step(_));
+    let locked = artifacts.iter().filter(own).filter_map(|artifact| artifact.files.as_ref());
+    let recorded =
+        record.iter().flat_map(|record| record.steps.values()).flat_map(|step| step.outputs.values().chain([&step.code]));
+    let mut files: BTreeMap<Digest, &TreeFile> = BTreeMap::new();
+    for file in locked.chain(recorded).flat_map(|tree| tree.files()).filter(|file| file.size < TEXT) {
+        if session.store.contains(&file.digest, file.size)? {
+            files.insert(file.digest, file);
+        }
+    }
+    let mut files: Vec<&TreeFile> = files.into_values().collect();
+    files.sort();
+    lock::refuse_secret_files(files.into_iter(), session)
+}
+
+/// The project's documents, each looked at for secrets.
+fn documents(project: &Project, lock: &str, record: Option<&Record>) -> Result<Vec<Document>> {
+    let mut found: BTreeMap<ImagePath, Vec<u8>> = BTreeMap::new();
+    let path = |text: &str| ImagePath::new(text).expect("a constant");
+    found.insert(path("pack.toml"), project.manifest_text.clone().into_bytes());
+    found.insert(path("pack.lock"), lock.as_bytes().to_vec());
+    if let Some(named) = &project.competition_pin.path
+        && let Ok(Some(path)) = beside(named)
+    {
+        found.insert(path, project.competition_text.clone().into_bytes());
+    }
+    if let Some(record) = record {
+        found.insert(path("pack.record.json"), record.emit().into_bytes());
+    }
+    if let Some(python) = &project.manifest.python {
+        for (file, digest) in Pypi::inputs(python, &project.root)? {
+            let path = ImagePath::new(&file)?;
+            let bytes = read(&path.under(&project.root), TEXT)?;
+            if Digest::of(&bytes) != digest {
+                bail!(Problem::new(format!("`{path}` changed while it was being read")).help("run the command again"));
+            }
+            found.insert(path, bytes);
+        }
+    }
+    found.extend(envelopes(&project.root)?);
+    for (path, bytes) in &found {
+        refuse_secrets(path.as_str(), bytes)?;
+    }
+    Ok(found.into_iter().map(|(path, bytes)| Document { path, bytes }).collect())
+}
+
+/// The project's envelopes.
+fn envelopes(root: &Path) -> Result<BTreeMap<ImagePath, Vec<u8>>> {
+    let folder = root.join(attest::FOLDER);
+    let mut found = BTreeMap::new();
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", folder.display())),
+    };
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read `{}`", folder.display()))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.ends_with(ENDING) && !name.starts_with('.')) else { continue };
+        let bytes = read(&entry.path(), MAX_ENVELOPE)?;
+        Envelope::parse(&bytes).with_context(|| format!("`{}` cannot be handed in", entry.path().display()))?;
+        found.insert(ImagePath::new(&format!("{}{name}", bundle::ENVELOPES))?, bytes);
+    }
+    Ok(found)
+}
+
+fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let failed = || format!("cannot read `{}`", path.display());
+    let mut bytes = Vec::new();
+    open_regular(path).with_context(failed)?.take(most + 1).read_to_end(&mut bytes).with_context(failed)?;
+    if bytes.len() as u64 > most {
+        bail!(Problem::new(format!("`{}` has more than {most} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// What opening did.
+#[derive(Debug, Serialize)]
+pub struct Opened {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Blobs that the bundle brought.
+    pub blobs: usize,
+    /// What it does not bring.
+    pub refetch: Vec<Refetched>,
+}
+
+/// Opens a bundle into a folder that is not there yet, and its blobs into the store.
+pub fn open(file: &Path, into: &Path, session: &Session) -> Result<Opened> {
+    let task = session.progress.task("open", 0);
+    let opened = bundle::open(file, &session.store, into, Lay::Everything, &task).with_context(|| refused(file))?;
+    Ok(Opened { project: opened.root, blobs: opened.index.blobs.len(), refetch: opened.refetch })
+}
+
+fn refused(file: &Path) -> String {
+    format!("cannot take `{}`", file.display())
+}
+
+/// For `inspect`: everything is read, and nothing is kept.
+pub fn inspect(file: &Path) -> Result<Vec<String>> {
+    let (index, refetch) = bundle::check(file)?;
+    let mut lines: Vec<String> =
+        index.files.files().iter().map(|file| format!("project/{} {} bytes", file.path, file.size)).collect();
+    lines.push(format!("{} blobs, {}", index.blobs.len(), bytes(index.blobs.iter().map(|blob| blob.size).sum())));
+    lines.extend(refetch.iter().map(|one| format!("to fetch by pin: {} {} {}", one.role, one.name, one.pin)));
+    Ok(lines)
+}
+
+/// For a person, after bundling.
+pub fn bundled(outcome: &Outcome) -> String {
+    let mut text = format!("{} {}, {}\n", outcome.file.display(), outcome.digest, bytes(outcome.bytes));
+    text.push_str(&format!("holds {} and {} blobs\n", outcome.documents.join(", "), outcome.blobs));
+    if outcome.refetch > 0 {
+        let be = if outcome.refetch == 1 { "artifact is" } else { "artifacts are" };
+        let size = bytes(outcome.refetch_bytes);
+        text.push_str(&format!("{} public {be} not in it, {size}: whoever opens it fetches by pin\n", outcome.refetch));
+    }
+    for name in &outcome.absent {
+        text.push_str(&format!("not in it: output `{name}`, which no run or `pack adopt` has brought\n"));
+    }
+    text
+}
+
+/// For a person, after opening.
+pub fn opened(opened: &Opened) -> String {
+    let mut text = format!("{} blobs; the project is in {}\n", opened.blobs, opened.project.display());
+    if !opened.refetch.is_empty() {
+        let size = bytes(opened.refetch.iter().map(|one| one.size).sum());
+        let count = opened.refetch.len();
+        text.push_str(&format!(
+            "{count} public artifacts, {size}, are to be fetched by pin: `pack fetch {}`\n",
+            opened.project.display()
+        ));
+    }
+    text.push_str(&format!("build it: pack build --locked {}\n", opened.project.display()));
+    text
+}
