@@ -343,6 +343,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let project = Project::load(&project.dir)?;
             let options = check::Options {
                 competition: competition.clone(),
+                rulebook: None,
                 deny_unknown: deny.is_some(),
                 allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
                 only: only.clone(),

@@ -141,7 +141,7 @@ fn one(out: &mut String, step: &StepAnswer) {
         let what = match twin.differs {
             Some(true) => "gives other weights",
             Some(false) => "gives the same weights",
-            None => "did not end well, so that nothing is known of it",
+            None => twin.failed.as_deref().unwrap_or("did not end well"),
         };
         let far = twin.distance.map_or_else(String::new, |far| format!(", {far:.2} of the update apart"));
         lines(out, [format!("seed {} {what}{far}{stop}", twin.seed).as_str()].into_iter());
