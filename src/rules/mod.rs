@@ -12,6 +12,7 @@ mod base;
 mod clock;
 mod cuda;
 mod data;
+pub mod documents;
 mod facts;
 mod fit;
 mod hermetic;
