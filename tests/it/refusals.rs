@@ -93,7 +93,8 @@ const MUST: &[(&str, usize)] = &[
     ("weights", 15),
     ("hub", 32),
     ("competition", 9),
-    ("git and url", 11),
+    ("git and url", 12),
+    ("source distribution", 2),
 ];
 
 #[test]
