@@ -63,7 +63,7 @@ fn bench(who: Who) -> Bench {
     fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755)).unwrap();
     // Blobs of a store and their names are as good for the other user; only the binary lies where root alone looks.
     let program = bench.dir().join("pack");
-    fs::copy(PACK, &program).unwrap();
+    crate::support::copy_program(&program);
     bench.use_program(program);
     fs::set_permissions(bench.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     if who == Who::User {
