@@ -94,6 +94,7 @@ fn template(person: &Person, track: &str, base: &str) {
         ("mistralai/Mistral-7B-v0.1", NAME),
         ("STEPS = \"300\"", "STEPS = \"3\""),
         ("threads = 8", "threads = 2"),
+        ("gpu = true", "gpu = false"),
         ("weights = [\"adapter\"]", "weights = [\"adapter\"]\nmodels = [\"base\", \"beside\", \"packed\"]"),
         ("[data.dictionary]", &format!("[models.packed]\n{PACKED}repo = \"team/packed\"\n\n[data.dictionary]")),
     ] {
@@ -257,6 +258,31 @@ fn trained(person: &Person, podman: &Podman, track: &str, base: &Path) -> PathBu
     out
 }
 
+/// The step in the box makes the bytes that the train image made under podman, and a replay confirms them.
+fn replayed(person: &Person, track: &str) {
+    let trained: Value =
+        serde_json::from_str(&person.pack(&["train", "train", "--again", "--json", "--project", track])).unwrap();
+    let step = trained["steps"].as_array().unwrap().iter().find(|done| done["step"] == "train").unwrap();
+    assert_eq!(step["status"], "made", "{trained}");
+    let adapter = step["outputs"].as_array().unwrap().iter().find(|made| made["name"] == "adapter").unwrap();
+    assert_eq!(adapter["unchanged"], true, "{trained}");
+    // The competition accepts more than this asks for, so it ends with 1.
+    let ended = person.command(&["verify", track, "--only", "training", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{report:#}\n{said}");
+    assert_eq!(report["claims"]["training"]["answer"], "confirmed", "{report:#}\n{said}");
+    let steps = report["claims"]["training"]["steps"].as_array().unwrap();
+    let words = |step: &Value| {
+        [&step["step"], &step["answer"], &step["how"], &step["replayed"]].map(|word| word.as_str().unwrap().to_owned())
+    };
+    assert_eq!(
+        steps.iter().map(words).collect::<Vec<_>>(),
+        ["prepare", "train"].map(|step| [step, "confirmed", "bits", "full"].map(str::to_owned))
+    );
+    assert_eq!(steps[1]["twin"]["differs"], true, "{report:#}");
+}
+
 fn layers(image: &Value) -> Vec<(&str, &str)> {
     let layers = image["layers"].as_array().unwrap().iter();
     layers.map(|layer| (layer["name"].as_str().unwrap(), layer["digest"].as_str().unwrap())).collect()
@@ -307,6 +333,8 @@ fn both_tracks_lock_build_train_serve_and_are_rebuilt_by_another_user() {
     let adapter = format!("adapter={}", out.join("adapter").display());
     let mix = format!("mix={}", out.join("mix").display());
     first.pack(&["adopt", "--project", "4090", &adapter, &mix]);
+    replayed(&first, "4090");
+    say("trained again in the box, and verified");
     first.pack(&["build", "4090"]);
     let built = first.images("4090");
     let image = first.at("4090/image");
