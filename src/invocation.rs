@@ -38,6 +38,8 @@ pub struct Invocation {
 pub struct Limits {
     /// Wall-clock time.
     pub wall: Option<Duration>,
+    /// How long it is given to end by itself once it was asked to, before it is killed.
+    pub grace: Duration,
     /// Bytes of memory, of all processes together.
     pub memory: Option<u64>,
     /// Processes and threads at once.
@@ -52,7 +54,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { wall: None, memory: None, processes: 4096, outputs: 64 << 30, scratch: 16 << 30, shm: 2 << 30 }
+        Limits {
+            wall: None,
+            grace: Duration::from_secs(10),
+            memory: None,
+            processes: 4096,
+            outputs: 64 << 30,
+            scratch: 16 << 30,
+            shm: 2 << 30,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod tree;
 
 // 1 documents: text to types and back
 pub mod archive;
+pub mod attestation;
 pub mod competition;
 pub mod lockfile;
 pub mod manifest;
@@ -25,14 +26,18 @@ pub mod diff;
 pub mod invocation;
 pub mod plan;
 pub mod recognise;
+pub mod report;
 pub mod rules;
 pub mod secret;
 pub mod step;
 pub mod templates;
+pub mod verdict;
 
 // 3 effects: thin, each owns one capability
+pub mod clock;
 pub mod distance;
 pub mod image;
+pub mod keys;
 pub mod layer;
 pub mod net;
 pub mod par;

@@ -178,6 +178,9 @@ impl PlanError {
     }
 }
 
+/// Where an image looks for programs. Part of the plan version: changing it changes digests.
+pub const PATH: &str = "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
 /// Shell-like patterns over paths; `*` stays within a folder, `**` does not.
 pub fn patterns(globs: &[String]) -> Result<GlobSet, PlanError> {
     let mut set = GlobSetBuilder::new();

@@ -44,6 +44,38 @@ struct Plain {
 }
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Work of hours says that it is alive this often where there is no terminal.
+const SIGN_EVERY: Duration = Duration::from_secs(60);
+
+/// A command that runs, of which nobody knows how long; ends when dropped.
+pub struct Running {
+    bar: Option<ProgressBar>,
+    name: String,
+    quiet: bool,
+    began: Instant,
+    last: Instant,
+}
+
+impl Running {
+    /// What it is at: its memory, its last line.
+    pub fn tell(&mut self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_owned());
+            bar.tick();
+        } else if !self.quiet && self.last.elapsed() >= SIGN_EVERY {
+            self.last = Instant::now();
+            eprintln!("{}: {}, {what}", self.name, duration(self.began.elapsed().as_secs_f64()));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
 
 impl Progress {
     /// Chooses bars where stderr is a terminal.
@@ -86,6 +118,19 @@ impl Progress {
             last: Instant::now().into(),
         });
         Task { bar: None, plain, total: parent }
+    }
+
+    /// Shows that a command runs.
+    pub fn running(&self, name: &str) -> Running {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            let style = ProgressStyle::with_template("{prefix} {spinner} {elapsed} {wide_msg}");
+            bar.set_style(style.expect("the template is a constant"));
+            bar.set_prefix(name.to_owned());
+            bar
+        });
+        let now = Instant::now();
+        Running { bar, name: name.to_owned(), quiet: self.verbosity == Verbosity::Quiet, began: now, last: now }
     }
 
     /// One line for the person, e.g. what was reused.
@@ -149,6 +194,16 @@ impl Drop for Task {
             let done = plain.done.load(std::sync::atomic::Ordering::Relaxed);
             eprintln!("{}: {} in {:.1} s", plain.name, bytes(done), plain.began.elapsed().as_secs_f64());
         }
+    }
+}
+
+/// Seconds as a person reads them.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::Name;
 use crate::digest::Digest;
+use crate::tree::Tree;
 
 /// The version of this form that is written.
 pub const VERSION: u32 = 1;
@@ -56,8 +57,6 @@ pub enum Ending {
     OverQuota,
     /// Stopped by the person.
     Cancelled,
-    /// Nobody saw the end: `pack` itself was killed or the machine stopped.
-    Lost,
 }
 
 impl Ending {
@@ -111,9 +110,8 @@ pub struct Gpu {
 pub struct Execution {
     /// When it began, RFC 3339 in UTC, whole seconds.
     pub started: String,
-    /// When it ended; absent while nobody saw it end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finished: Option<String>,
+    /// When it ended.
+    pub finished: String,
     /// Wall-clock seconds.
     pub seconds: f64,
     /// How it ended.
@@ -143,26 +141,22 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StepRecord {
-    /// The step's key.
+    /// The step's key: SHA-256 of the canonical JSON of `sees`.
     pub key: Digest,
+    /// What the step saw: command, environment, seed, threads, limits, the runtime's diff_ids, its code's digest
+    /// and its inputs'.
+    pub sees: serde_json::Value,
+    /// The code it saw, file by file.
+    pub code: Tree,
     /// Config digest of the train image as it was then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Digest>,
-    /// Seed, as `PACK_SEED` gave it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// Threads, as `PACK_THREADS` gave them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub threads: Option<u32>,
-    /// Variables that bear on bits, as the step had them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub environment: BTreeMap<String, String>,
     /// Runs, the first one first.
     pub attempts: Vec<Attempt>,
     /// What the last attempt made, by name; empty until one ended well.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub outputs: BTreeMap<Name, Listed>,
-    /// Folders called `checkpoint-N` in the outputs, by output and folder.
+    pub outputs: BTreeMap<Name, Tree>,
+    /// Folders called `checkpoint-N` in the outputs, as `output/checkpoint-N`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checkpoints: BTreeMap<String, Listed>,
     /// Numbers the training wrote into `metrics.jsonl` or `trainer_state.json`: the last of each name.
@@ -174,8 +168,11 @@ pub struct StepRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Attempt {
-    /// What its runner saw.
-    pub execution: Execution,
+    /// When it was begun, RFC 3339 in UTC.
+    pub begun: String,
+    /// What its runner saw; absent where nobody saw the end: `pack` itself was killed, or the machine stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<Execution>,
     /// The checkpoint it went on from, as output and folder; none: from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -191,4 +188,145 @@ pub struct Listed {
     pub files: u64,
     /// Bytes of them.
     pub bytes: u64,
+}
+
+/// Why a text is no Record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is no JSON of this form.
+    #[error("pack.record.json: {0}")]
+    Form(String),
+    /// It is of another version.
+    #[error("pack.record.json has version {found}; this pack reads version {VERSION}")]
+    Version {
+        /// The number found.
+        found: u64,
+    },
+    /// A key that is not that of what was seen.
+    #[error("pack.record.json: step `{step}` has key {found}, and what it says it saw has {expected}")]
+    Key {
+        /// The step.
+        step: Name,
+        /// The digest of `sees`.
+        expected: Digest,
+        /// The key as written.
+        found: Digest,
+    },
+}
+
+impl Record {
+    /// An empty one.
+    pub fn new() -> Self {
+        Record { version: VERSION, pack: env!("CARGO_PKG_VERSION").to_owned(), steps: BTreeMap::new() }
+    }
+
+    /// Reads a Record; the version is looked at first.
+    ///
+    /// # Errors
+    /// Another version, an unknown key, and a step key that does not follow from what was seen.
+    pub fn parse(text: &str) -> Result<Self, RecordError> {
+        let form = |error: serde_json::Error| RecordError::Form(error.to_string().escape_debug().to_string());
+        let value: serde_json::Value = serde_json::from_str(text).map_err(form)?;
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(found) if found == u64::from(VERSION) => {}
+            Some(found) => return Err(RecordError::Version { found }),
+            None => return Err(RecordError::Form("expected a version".into())),
+        }
+        // Read from the text, not from the value: a key given twice is refused only so.
+        let record: Record = serde_json::from_str(text).map_err(form)?;
+        for (step, entry) in &record.steps {
+            let expected = Digest::of(&canonical(&entry.sees));
+            if expected != entry.key {
+                return Err(RecordError::Key { step: step.clone(), expected, found: entry.key });
+            }
+            let code = entry.code.digest();
+            if entry.sees.get("code").and_then(serde_json::Value::as_str) != Some(code.to_string().as_str()) {
+                return Err(RecordError::Form(format!("step `{step}`: its list of code is not the code that it saw")));
+            }
+        }
+        Ok(record)
+    }
+
+    /// The text: JSON for people, in one order.
+    pub fn emit(&self) -> String {
+        serde_json::to_string_pretty(self).expect("every field has a JSON form") + "\n"
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn canonical(value: &serde_json::Value) -> Vec<u8> {
+    serde_json_canonicalizer::to_vec(value).expect("a JSON value has a canonical form")
+}
+
+/// The numbers of a `metrics.jsonl` (an object a line) or a `trainer_state.json` (`log_history`): the last of each name.
+/// What is no number and what cannot be read is passed over: metrics are shown, and nothing is decided by them.
+pub fn metrics(text: &str) -> BTreeMap<String, f64> {
+    /// Names kept at most.
+    const MOST: usize = 200;
+    let mut last = BTreeMap::new();
+    let mut take = |value: &serde_json::Value| {
+        for (name, value) in value.as_object().into_iter().flatten() {
+            let Some(number) = value.as_f64().filter(|number| number.is_finite()) else { continue };
+            if last.len() < MOST || last.contains_key(name) {
+                last.insert(name.escape_debug().to_string(), number);
+            }
+        }
+    };
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(state) if state.get("log_history").is_some_and(serde_json::Value::is_array) => {
+            state["log_history"].as_array().into_iter().flatten().for_each(&mut take);
+        }
+        _ => text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|value| take(&value)),
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let sees = serde_json::json!({"command": ["a"], "code": Tree::default().digest(), "seed": 1});
+        let mut record = Record::new();
+        let step = StepRecord {
+            key: Digest::of(&canonical(&sees)),
+            sees,
+            code: Tree::default(),
+            image: None,
+            attempts: Vec::new(),
+            outputs: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+        };
+        record.steps.insert(Name::new("train").unwrap(), step);
+        record
+    }
+
+    #[test]
+    fn a_record_round_trips_and_its_keys_hold() {
+        let text = record().emit();
+        assert_eq!(Record::parse(&text).unwrap(), record());
+        assert_eq!(Record::parse(&text).unwrap().emit(), text);
+        let edited = text.replace("\"seed\": 1", "\"seed\": 2");
+        assert_ne!(edited, text);
+        assert!(matches!(Record::parse(&edited), Err(RecordError::Key { .. })));
+        assert!(matches!(Record::parse(&text.replacen("1", "2", 1)), Err(RecordError::Version { found: 2 })));
+        for bad in ["", "{}", "[]", &text.replace("\"attempts\"", "\"attempt\""), &text[..text.len() - 3]] {
+            assert!(matches!(Record::parse(bad), Err(RecordError::Form(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_the_last_numbers() {
+        let lines = "{\"loss\": 3.0, \"note\": \"x\"}\nno json\n{\"loss\": 2.5}\n";
+        assert_eq!(metrics(lines), BTreeMap::from([("loss".to_owned(), 2.5)]));
+        let state = "{\"log_history\": [{\"loss\": 1.0}, {\"eval_loss\": 0.5, \"loss\": 0.75}]}";
+        assert_eq!(metrics(state), BTreeMap::from([("eval_loss".to_owned(), 0.5), ("loss".to_owned(), 0.75)]));
+        assert!(metrics("").is_empty());
+    }
 }

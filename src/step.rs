@@ -13,7 +13,9 @@ use crate::competition::Track;
 use crate::digest::{DiffId, Digest};
 use crate::lockfile::Lockfile;
 use crate::manifest::Manifest;
+use crate::path::ImagePath;
 use crate::plan::{self, PlanError};
+use crate::tree::{Mode, Tree};
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,25 +42,30 @@ enum Input {
     MadeBy(Digest),
 }
 
-/// The key of every step as things stand: digest of the canonical JSON of command, environment, seed, threads,
-/// limits, the runtime's diff_ids, the code it sees and its inputs' digests.
-pub fn keys(
-    manifest: &Manifest,
-    lock: &Lockfile,
-    track: &Track,
-    runtime: &[DiffId],
-) -> Result<BTreeMap<Name, Digest>, PlanError> {
+/// What a step sees, and the key that names it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct View {
+    /// Digest of the canonical JSON of `sees`.
+    pub key: Digest,
+    /// Command, environment, seed, threads, limits, the runtime's diff_ids, the code's digest and its inputs'.
+    pub sees: serde_json::Value,
+    /// The code it sees, file by file.
+    pub code: Tree,
+}
+
+/// What every step sees as things stand.
+pub fn views(manifest: &Manifest, lock: &Lockfile, track: &Track, runtime: &[DiffId]) -> Result<BTreeMap<Name, View>, PlanError> {
     let whole = lock.of_role(Role::Code).next().and_then(|artifact| artifact.files.clone()).unwrap_or_default();
-    let mut keys: BTreeMap<Name, Digest> = BTreeMap::new();
+    let mut views: BTreeMap<Name, View> = BTreeMap::new();
     // Each step comes after those whose outputs it takes, so their keys are there.
     for (name, step) in manifest.step_order() {
         let code = plan::subset(&whole, step.code.as_deref(), &format!("[steps.{name}]"))?;
         let mut inputs = BTreeMap::new();
         for input in &step.inputs {
-            let maker = manifest.maker(input).and_then(|(maker, ..)| keys.get(maker));
+            let maker = manifest.maker(input).and_then(|(maker, ..)| views.get(maker));
             let seen = match (input_artifact(lock, input), maker) {
                 (Some(artifact), _) => Input::Digest(artifact.digest),
-                (None, Some(key)) => Input::MadeBy(*key),
+                (None, Some(view)) => Input::MadeBy(view.key),
                 (None, None) => {
                     let problem = format!("[steps.{name}] takes `{input}`, which is not in the lock");
                     return Err(PlanError { problems: vec![problem], help: Some("run `pack lock`".into()) });
@@ -83,9 +90,76 @@ pub fn keys(
             outputs: step.outputs.keys().collect(),
         };
         let text = serde_json_canonicalizer::to_vec(&seen).expect("every field has a canonical form");
-        keys.insert(name.clone(), Digest::of(&text));
+        let sees = serde_json::from_slice(&text).expect("canonical JSON is JSON");
+        views.insert(name.clone(), View { key: Digest::of(&text), sees, code });
     }
-    Ok(keys)
+    Ok(views)
+}
+
+/// The key of every step as things stand.
+pub fn keys(
+    manifest: &Manifest,
+    lock: &Lockfile,
+    track: &Track,
+    runtime: &[DiffId],
+) -> Result<BTreeMap<Name, Digest>, PlanError> {
+    Ok(views(manifest, lock, track, runtime)?.into_iter().map(|(name, view)| (name, view.key)).collect())
+}
+
+/// What a step sees now that it did not see then, a phrase each, and the other way round.
+pub fn changes(then: &serde_json::Value, then_code: &Tree, now: &View) -> Vec<String> {
+    let mut changes = Vec::new();
+    let words = |value: Option<&serde_json::Value>| match value {
+        Some(serde_json::Value::Array(words)) => words.iter().filter_map(|word| word.as_str()).collect::<Vec<_>>().join(" "),
+        Some(serde_json::Value::Null) | None => "none".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    for (key, word) in [
+        ("command", "command"),
+        ("seed", "seed"),
+        ("threads", "threads"),
+        ("gpu", "gpu"),
+        ("hours", "hours"),
+        ("outputs", "outputs"),
+        ("repositories", "repositories"),
+    ] {
+        if then.get(key) != now.sees.get(key) {
+            changes.push(format!("{word}: was {}, is {}", words(then.get(key)), words(now.sees.get(key))));
+        }
+    }
+    if then.get("runtime") != now.sees.get("runtime") {
+        changes.push("packages of [system] or [python]".to_owned());
+    }
+    let empty = serde_json::Map::new();
+    let map = |value: &serde_json::Value, key: &str| value.get(key).and_then(|v| v.as_object()).unwrap_or(&empty).clone();
+    for (table, word) in [("environment", "variable"), ("inputs", "input")] {
+        let (then, now) = (map(then, table), map(&now.sees, table));
+        for name in then.keys().chain(now.keys().filter(|name| !then.contains_key(*name))) {
+            match (then.get(name), now.get(name)) {
+                (Some(_), None) => changes.push(format!("{word} {name} is gone")),
+                (None, Some(_)) => changes.push(format!("{word} {name} is new")),
+                // The seed and the threads were said above; a variable's value may be long.
+                (Some(a), Some(b)) if a != b && !(table == "environment" && name.starts_with("PACK_")) => {
+                    changes.push(format!("{word} {name}"));
+                }
+                _ => {}
+            }
+        }
+    }
+    let (then_code, now_code) = (files(then_code), files(&now.code));
+    for (path, digest) in &then_code {
+        match now_code.get(path) {
+            None => changes.push(format!("code {path} is gone")),
+            Some(other) if other != digest => changes.push(format!("code {path}")),
+            Some(_) => {}
+        }
+    }
+    changes.extend(now_code.keys().filter(|path| !then_code.contains_key(*path)).map(|path| format!("code {path} is new")));
+    changes
+}
+
+fn files(tree: &Tree) -> BTreeMap<&ImagePath, (Digest, Mode)> {
+    tree.files().iter().map(|file| (&file.path, (file.digest, file.mode))).collect()
 }
 
 /// Models, data and weights share one namespace, so a name is enough.
@@ -128,8 +202,7 @@ mod tests {
     use super::*;
     use crate::artifact::{Basis, PathPin, StepPin};
     use crate::lockfile::CompetitionPin;
-    use crate::path::ImagePath;
-    use crate::tree::{Mode, Tree, TreeFile};
+    use crate::tree::TreeFile;
 
     const MANIFEST: &str = r#"
 [submission]

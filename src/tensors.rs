@@ -16,29 +16,12 @@ use crate::progress::Task;
 use crate::store::{Store, StoreError};
 use crate::weights::numbers::{NonFinite, measure};
 use crate::weights::{self, FileKind, HEAD, Header, Tensor, TensorInfo, WeightsError, kind_of};
+pub use crate::weights::{Content as FileFacts, Measured as Facts};
 
 /// Under which kind the store remembers; a new number where the text's form changes.
 const MEMORY: &str = "tensors-1";
 /// Bytes of a remembered text that are believed to be one.
 const MAX_MEMORY: u64 = 256 << 20;
-
-/// A tensor, and how many of its elements are no finite number.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Facts {
-    /// By content.
-    pub tensor: Tensor,
-    /// `None` where elements of this type can be neither, or come in blocks (see [`weights::Dtype::float`]).
-    pub non_finite: Option<NonFinite>,
-}
-
-/// What one weight file holds.
-#[derive(Clone, PartialEq, Debug)]
-pub struct FileFacts {
-    /// Its header.
-    pub header: Header,
-    /// Its tensors, in the header's order.
-    pub tensors: Vec<Facts>,
-}
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

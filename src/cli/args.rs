@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::inspect;
+use super::{inspect, verify};
 use crate::artifact::Name;
+use crate::digest::Digest;
 use crate::templates;
 
 const ABOUT: &str = "Reproducible submissions for machine-learning competitions";
@@ -68,8 +69,10 @@ pub(super) enum Color {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Walk the whole way on the small example: init, lock, adopt, build
-    #[command(after_help = "Downloads about 150 MB the first time. Ends by saying where the image is and how to run it.")]
+    /// Walk the whole way on the small example: init, lock, train, build, verify
+    #[command(
+        after_help = "Downloads about 150 MB the first time and trains for half a minute, twice. Ends with the verdict and where the report lies."
+    )]
     Demo {
         /// Folder to make the project in
         #[arg(default_value = "pack-demo")]
@@ -123,6 +126,46 @@ pub(super) enum Command {
         #[command(flatten)]
         project: ProjectFlag,
     },
+    /// Run the steps that are to be run, sealed where the host allows it, and keep a Record of it
+    #[command(after_help = "Exit 1 if a step is stale: it has outputs, and would now be made from something else.")]
+    Train {
+        /// This step and those it needs [default: all]
+        #[arg(value_name = "STEP")]
+        step: Option<Name>,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Run a step whose outputs are there; those stay in the store
+        #[arg(long)]
+        again: bool,
+        /// Go on from the last checkpoint of a run that did not end well
+        #[arg(long, conflicts_with_all = ["again", "dry_run"])]
+        resume: bool,
+        /// Say what would be run and why, and run nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Sign what was run, with a key of yours: into `.pack/attestations`
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
+        #[command(flatten)]
+        runner: RunnerFlag,
+    },
+    /// Run a command in the box, with the project's folder as code; writes no lock and no Record
+    #[command(after_help = "The command's own exit code is passed on; 2 if it could not be run or was stopped at a limit.")]
+    Run {
+        /// Give it this step's inputs, outputs and environment [default: everything that is locked]
+        #[arg(long, value_name = "NAME")]
+        step: Option<Name>,
+        #[command(flatten)]
+        runner: RunnerFlag,
+        /// Stop it earlier or later: time and grace in seconds, memory, outputs, scratch and shm in MB, processes
+        #[arg(long = "limit", value_name = "WHAT=N", value_parser = super::run::parse_limit)]
+        limits: Vec<super::run::Limit>,
+        #[command(flatten)]
+        project: ProjectFlag,
+        /// Program and arguments; no shell
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<String>,
+    },
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
     Build {
@@ -143,6 +186,47 @@ pub(super) enum Command {
         /// Make every layer again, whatever is remembered
         #[arg(long)]
         no_cache: bool,
+        /// Sign where the images came from, with a key of yours: into `.pack/attestations`
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
+    },
+    /// Rebuild, replay and compare: five claims, and how far each is confirmed
+    #[command(
+        after_help = "Exit 0 only where everything that the competition asks for is confirmed; else 1, and the verdict is partial."
+    )]
+    Verify {
+        /// A project, a bundle, or with `--project` an OCI layout or archive that is claimed to be its image
+        #[arg(default_value = ".", value_name = "TARGET")]
+        target: PathBuf,
+        /// The project of a layout or archive
+        #[arg(long, value_name = "DIR")]
+        project: Option<PathBuf>,
+        /// Only these claims
+        #[arg(long, value_enum, value_name = "CLAIM", value_delimiter = ',')]
+        only: Vec<verify::Claim>,
+        /// Not these claims
+        #[arg(long, value_enum, value_name = "CLAIM", value_delimiter = ',')]
+        skip: Vec<verify::Claim>,
+        /// How much of the training is run again
+        #[arg(long, value_enum, default_value_t = verify::Replay::Full)]
+        replay: verify::Replay,
+        #[command(flatten)]
+        runner: RunnerFlag,
+        /// The layout or archive that is claimed [default: `image` in the project, where there is one]
+        #[arg(long, value_name = "LAYOUT|ARCHIVE")]
+        image: Option<PathBuf>,
+        /// Judge by this competition: a built-in name, or your own copy of the file
+        #[arg(long, value_name = "NAME|FILE")]
+        competition: Option<String>,
+        /// Where report.json and the logs of replays go [default: `.pack/verify` in the project]
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
+        /// Sign the verdict, with a key of yours: a statement with every number and one with a word, beside the report
+        #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
+        sign: Option<String>,
+        /// Put together reports that were made on different machines, and verify nothing
+        #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["only", "skip", "image", "project"])]
+        merge: Vec<PathBuf>,
     },
     /// Judge what is locked by the competition's rules, as locked; each answer says how it is known
     #[command(after_help = "Exit 1 if a rule is broken, or with `--deny unknown` if one cannot be told.")]
@@ -164,6 +248,12 @@ pub(super) enum Command {
         /// Why, one for each `--allow`
         #[arg(long, value_name = "TEXT", requires = "allow")]
         because: Vec<String>,
+        /// Judge this rule only; may be said again. The report says that others were left out
+        #[arg(long, value_name = "ID")]
+        only: Vec<String>,
+        /// Folder of all submissions, for the rules on copies, on how many a team has and on who is in two
+        #[arg(long, value_name = "DIR")]
+        among: Option<PathBuf>,
         /// How the report is written
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
@@ -199,6 +289,12 @@ pub(super) enum Command {
         #[arg(long)]
         tensors: bool,
     },
+    /// Signing keys: make one, show its public half
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Signed statements: what they say, and whether a key that counts signed them
+    #[command(subcommand)]
+    Attest(AttestCommand),
     /// Look after the store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -208,6 +304,61 @@ pub(super) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// The key that is meant where none is named.
+pub(super) const DEFAULT_KEY: &str = "default";
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a signing key in $XDG_CONFIG_HOME/pack/keys, and print its public half; never overwrites one
+    New {
+        /// Its name, or a file with a `/` in its path
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT_KEY)]
+        key: String,
+    },
+    /// Print the public half, as a competition's `[keys]` take it
+    Show {
+        /// Its name, or a file with a `/` in its path
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT_KEY)]
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum AttestCommand {
+    /// Say what an envelope holds, who signed it, and what that is worth here
+    Show {
+        /// The envelope
+        file: PathBuf,
+        #[command(flatten)]
+        keys: KeyOptions,
+    },
+    /// Accept envelopes that a key that counts has signed; exit 1 if any is not accepted
+    Verify {
+        /// The envelopes
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        keys: KeyOptions,
+        /// What every one of them must be about, `sha256:…`; may be given again
+        #[arg(long, value_name = "DIGEST")]
+        about: Vec<Digest>,
+    },
+}
+
+/// Which keys count.
+#[derive(Args)]
+pub(super) struct KeyOptions {
+    /// A public key that counts, `ed25519:…`, or a file that holds one; may be given again
+    #[arg(long, value_name = "KEY|FILE")]
+    pub(super) key: Vec<String>,
+    /// Of the competition's keys, only those of this role count
+    #[arg(long)]
+    pub(super) role: Option<String>,
+    /// The competition whose keys count [default: that of the project here]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) competition: Option<String>,
 }
 
 /// What a check may refuse beside failures.
@@ -291,6 +442,13 @@ pub(super) struct ProjectFlag {
     pub(super) dir: PathBuf,
 }
 
+#[derive(Args)]
+pub(super) struct RunnerFlag {
+    /// What runs the commands: `embedded`, `podman` or `host` [default: embedded]
+    #[arg(long = "runner", value_name = "NAME")]
+    pub(super) name: Option<String>,
+}
+
 /// How an image is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Format {
@@ -322,6 +480,18 @@ pub enum Which {
     Train,
     /// Whichever the manifest has.
     Both,
+}
+
+impl KeyOptions {
+    /// As `attest` takes them.
+    pub(super) fn options(&self, about: &[Digest]) -> super::attest::Options {
+        super::attest::Options {
+            keys: self.key.clone(),
+            role: self.role.clone(),
+            competition: self.competition.clone(),
+            subjects: about.to_vec(),
+        }
+    }
 }
 
 fn parse_adoption(text: &str) -> Result<(Name, PathBuf), String> {

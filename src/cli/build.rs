@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::attest;
 use super::error::Problem;
 use super::lock::{UNCHECKED, check_signatures, missing, refreshed};
 use super::project::Project;
 use super::{Format, Session, Which};
 use crate::artifact::{Artifact, Name, Pin, Role};
+use crate::attestation::{BuiltImage, ImageBuild, SigningKey, image_build};
 use crate::digest::DiffId;
 use crate::image::{Image, Layout, Shape, Written, write_archive};
 use crate::layer::{Layers, Memory};
@@ -46,6 +48,9 @@ pub struct Outcome {
     pub refreshed: Vec<String>,
     /// How the bytes came to their place.
     pub written: How,
+    /// The envelope that says where the images came from, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<PathBuf>,
 }
 
 /// How many blobs came to their place in which way.
@@ -115,7 +120,7 @@ pub fn current_lock(project: &mut Project, session: &Session) -> Result<(Lockfil
 }
 
 /// Entries are held against the manifest as well as digests: a lock may have been written by hand.
-fn answers(project: &Project, lock: &Lockfile) -> Result<()> {
+pub fn answers(project: &Project, lock: &Lockfile) -> Result<()> {
     let manifest = &project.manifest;
     let mut wrong = Vec::new();
     if lock.competition != project.competition_pin {
@@ -158,7 +163,16 @@ pub fn runtime(lock: &Lockfile, session: &Session) -> Result<Vec<DiffId>> {
     plan::runtime(lock).iter().map(|layer| Ok(layers.make(layer, None)?.0.diff_id)).collect()
 }
 
-fn layers(session: &Session, memory: Memory) -> Layers<'_> {
+/// Config digest of an image, without writing one.
+pub fn identity(project: &Project, lock: &Lockfile, kind: ImageKind, session: &Session) -> Result<Image> {
+    let plan = Plan::new(kind, &project.manifest, lock, project.track())?;
+    let layers = layers(session, Memory::Use);
+    let made = plan.layers.iter().map(|layer| Ok(layers.make(layer, None)?.0)).collect::<Result<Vec<_>>>()?;
+    Ok(Image::new(&plan, made)?)
+}
+
+/// What makes layers.
+pub fn layers(session: &Session, memory: Memory) -> Layers<'_> {
     Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory }
 }
 
@@ -213,11 +227,25 @@ pub fn build(project: &mut Project, options: &Options, session: &Session) -> Res
             copied: written.copied,
             bytes_written: written.bytes,
         },
+        attestation: None,
     })
 }
 
+/// Signs where the images came from. Beside the project's own envelopes, so that a bundle takes it along.
+pub fn attest(project: &Project, built: &Outcome, key: &SigningKey) -> Result<PathBuf> {
+    let lock = project.need_lock()?;
+    let image = |built: &Built| -> Result<BuiltImage> {
+        let kind = if built.image == ImageKind::Serve.as_str() { ImageKind::Serve } else { ImageKind::Train };
+        Ok(BuiltImage { kind, config: built.config.parse()?, manifest: built.manifest.parse()? })
+    };
+    let images = built.images.iter().map(image).collect::<Result<Vec<_>>>()?;
+    let track = &project.manifest.submission.track;
+    let statement = image_build(&ImageBuild { lock: &lock, track, images: &images, pack: env!("CARGO_PKG_VERSION") });
+    attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))
+}
+
 /// Every byte must be in the store before anything is made: a build never fetches.
-fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
+pub fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
     let evidence: std::collections::BTreeSet<_> = lock.evidence.iter().map(|evidence| evidence.digest).collect();
     let absent: Vec<_> = missing(lock, session)?.into_iter().filter(|(digest, _)| !evidence.contains(digest)).collect();
     if absent.is_empty() {

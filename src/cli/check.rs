@@ -4,7 +4,7 @@
 //! tell, and never change the project.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -26,6 +26,10 @@ pub struct Options {
     pub deny_unknown: bool,
     /// Rules that are let pass, and why.
     pub allow: BTreeMap<String, String>,
+    /// Rules that are judged; empty: all.
+    pub only: Vec<String>,
+    /// Folder of all submissions, this one beside the others.
+    pub among: Option<PathBuf>,
 }
 
 /// What a check found.
@@ -45,6 +49,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Rules that do not bear on this submission.
     pub not_asked: Vec<String>,
+    /// The rules that were judged, where others were left out.
+    pub only: Vec<String>,
     /// How many findings fail, and are not allowed.
     pub failed: usize,
     /// How many cannot be told, and are not allowed.
@@ -71,9 +77,10 @@ pub fn row(id: &str) -> Result<&'static Row> {
 
 /// Judges a project.
 pub fn check(project: &Project, options: &Options, session: &Session) -> Result<Report> {
-    for id in options.allow.keys() {
+    for id in options.allow.keys().chain(&options.only) {
         row(id)?;
     }
+    let asked = |row: &Row| options.only.is_empty() || options.only.iter().any(|id| id == row.id);
     let lock = project.need_lock()?;
     let now = &project.competition;
     let mut differs = Vec::new();
@@ -96,6 +103,8 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         bail!(Problem::new(what).help(known));
     }
     let stale = lock.stale(&project.manifest.meaning(), &lock.competition.digest, &project.wants(&session.store)?);
+    let needs = TABLE.iter().filter(|row| asked(row)).map(|row| row.needs).collect();
+    let read = facts::gather(&lock, &competition, &needs, session)?;
     let facts = Facts {
         manifest: &project.manifest,
         manifest_text: &project.manifest_text,
@@ -103,15 +112,20 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         competition_digest: if options.competition.is_some() { lock.competition.digest } else { digest },
         lock: &lock,
         stale: stale.iter().map(ToString::to_string).collect(),
-        files: facts::gather(&lock, session)?,
+        files: read.files,
+        weights: read.weights,
+        packages: read.packages,
+        record: facts::record(project),
+        others: options.among.as_ref().map(|folder| facts::others(folder, project)).transpose()?,
     };
-    let mut findings = rules::judge(&facts);
+    let mut findings = rules::judge(&facts, asked);
     for finding in &mut findings {
         if finding.outcome != Outcome::Pass {
             finding.allowed = options.allow.get(&finding.rule).cloned();
         }
     }
-    let not_asked = TABLE.iter().map(|row| row.id).filter(|id| findings.iter().all(|finding| finding.rule != *id));
+    let not_asked =
+        TABLE.iter().filter(|row| asked(row)).map(|row| row.id).filter(|id| findings.iter().all(|finding| finding.rule != *id));
     let count = |outcome| findings.iter().filter(|finding| finding.outcome == outcome && finding.allowed.is_none()).count();
     let (failed, unknown, passed) = (count(Outcome::Fail), count(Outcome::Unknown), count(Outcome::Pass));
     Ok(Report {
@@ -121,6 +135,7 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         track: project.manifest.submission.track.clone(),
         differs,
         not_asked: not_asked.map(str::to_owned).collect(),
+        only: options.only.clone(),
         failed,
         unknown,
         passed,
@@ -150,6 +165,9 @@ fn differences(old: &str, new: &str) -> Vec<String> {
 /// The report as lines for a person.
 pub fn text(report: &Report) -> String {
     let mut out = format!("{}, track {}, rules {}\n", report.competition, report.track, report.competition_digest);
+    if !report.only.is_empty() {
+        out.push_str(&format!("only {}; every other rule was left out\n", report.only.join(", ")));
+    }
     for line in &report.differs {
         out.push_str(&format!("the competition file as it is now: {line}; judged as locked\n"));
     }

@@ -10,6 +10,7 @@ use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::net::NetError;
 use crate::plan::PlanError;
+use crate::runner::RunError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::text::Diagnostic;
@@ -100,6 +101,11 @@ fn help_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<PlanError>() {
         return error.help.clone();
+    }
+    match cause.downcast_ref::<RunError>() {
+        Some(RunError::Host { help, .. }) => return help.clone(),
+        Some(RunError::Layer(inner)) => return help_of(inner),
+        _ => {}
     }
     if let Some(ImageError::Occupied { .. }) = cause.downcast_ref::<ImageError>() {
         return Some("choose another place with `-o`".to_owned());

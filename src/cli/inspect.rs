@@ -48,6 +48,7 @@ pub enum Kind {
     SafetensorsIndex,
     AdapterConfig,
     Pickle,
+    Envelope,
 }
 
 /// What a file is.
@@ -141,6 +142,7 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
         "Packages" | "Packages.xz" | "Packages.gz" => Some(Kind::Packages),
         "adapter_config.json" => Some(Kind::AdapterConfig),
         name if name.ends_with(".safetensors.index.json") => Some(Kind::SafetensorsIndex),
+        name if name.ends_with(super::attest::ENDING) => Some(Kind::Envelope),
         name if is_pylock(name) => Some(Kind::Pylock),
         name if name.starts_with("requirements") && name.ends_with(".txt") => Some(Kind::Requirements),
         _ => match name.rsplit_once('.')?.1 {
@@ -223,6 +225,7 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
             let tree = crate::tree::Tree::new(files)?;
             Ok(vec![format!("tree {}", tree.digest()), format!("{} files, {} bytes", tree.files().len(), tree.size())])
         }
+        Kind::Envelope => super::attest::inspect(path),
         Kind::Safetensors | Kind::Gguf | Kind::Pickle => inspect_weights::file(path, false).map(|(lines, _)| lines),
         Kind::SafetensorsIndex => inspect_weights::index(path),
         Kind::AdapterConfig => inspect_weights::adapter(&clean()?),

@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
-use self::args::{CheckFormat, Cli, Color, Command, CompetitionCommand, ImageCommand, StoreCommand};
+use self::args::{AttestCommand, CheckFormat, Cli, Color, Command, CompetitionCommand, ImageCommand, KeyCommand, StoreCommand};
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
@@ -27,9 +27,12 @@ use crate::templates;
 
 pub mod adopt;
 mod args;
+pub mod attest;
 pub mod build;
 pub mod check;
 mod competition;
+mod console;
+pub mod demo;
 pub mod diff;
 pub mod error;
 mod facts;
@@ -37,10 +40,14 @@ pub mod image;
 pub mod init;
 pub mod inspect;
 pub mod inspect_weights;
+pub mod key;
 pub mod lock;
 pub mod project;
 mod render;
+pub mod run;
 pub mod store;
+pub mod train;
+pub mod verify;
 
 pub use self::args::{Format, Which};
 
@@ -74,6 +81,9 @@ impl Session {
 
 /// Parses what was typed, runs it, prints, and says how it went.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::runner::embedded::stage(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -170,7 +180,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| render::init(dir, template, files))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo { dir } => demo(dir, &open()?, &out),
+        Command::Demo { dir } => {
+            let outcome = demo::demo(dir, &open()?)?;
+            out.show(&outcome, demo::text)?;
+            Ok(if outcome.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
         Command::Lock { project, check, upgrade, no_fetch } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
@@ -223,8 +237,30 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Build { project, output, format, image, plan, no_cache } => {
+        Command::Train { step, project, again, resume, dry_run, sign, runner } => {
             let session = open()?;
+            // Before the work: a key that is not there is no reason to train for a day.
+            let sign = sign.as_deref().map(key::read).transpose()?;
+            let mut project = Project::load(&project.dir)?;
+            let options = train::Options {
+                step: step.clone(),
+                again: *again,
+                resume: *resume,
+                dry_run: *dry_run,
+                runner: runner.name.clone(),
+            };
+            let outcome = train::train(&mut project, &options, &session)?;
+            for file in train::sign(&project, &outcome, sign.as_ref())? {
+                session.progress.note(&format!("signed: {}", file.display()));
+            }
+            out.show(&outcome, render::trained)?;
+            let found = !(outcome.complete || *dry_run);
+            Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        }
+        Command::Build { project, output, format, image, plan, no_cache, sign } => {
+            let session = open()?;
+            // Before the work: a key that is not there is no reason to build.
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let mut project = Project::load(&project.dir)?;
             if *plan {
                 let (_, plans, _) = build::plans(&mut project, *image, &session)?;
@@ -234,12 +270,63 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             let memory = if *no_cache { Memory::Renew } else { Memory::Use };
             let options = build::Options { output: output.clone(), format: *format, which: *image, memory };
-            let built = build::build(&mut project, &options, &session)?;
+            let mut built = build::build(&mut project, &options, &session)?;
+            if let Some(sign) = sign {
+                built.attestation = Some(build::attest(&project, &built, &sign)?);
+            }
             out.show(&built, |built| render::build(built, &project))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {
+            let merged = verify::merge(merge, competition.as_deref(), report.as_deref())?;
+            out.show(&merged, verify::text::report)?;
+            Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
+            let session = open()?;
+            let sign = sign.as_deref().map(key::read).transpose()?;
+            let (dir, image) = match project {
+                Some(dir) => (dir, Some(target.clone())),
+                None => (target, image.clone()),
+            };
+            let mut project = Project::load(dir)?;
+            let options = verify::Options {
+                only: only.clone(),
+                skip: skip.clone(),
+                replay: *replay,
+                runner: runner.name.clone(),
+                image,
+                competition: competition.clone(),
+                report: report.clone(),
+            };
+            let report = verify::verify(&mut project, &options, &session)?;
+            if let Some(key) = &sign {
+                for file in verify::sign(&project, &report, &options, key)? {
+                    session.progress.note(&format!("signed: {}", file.display()));
+                }
+            }
+            out.show(&report, verify::text::report)?;
+            Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Run { command, step, runner, limits, project } => {
+            let session = open()?;
+            let project = Project::load(&project.dir)?;
+            let options = run::Options {
+                command: command.clone(),
+                step: step.clone(),
+                runner: runner.name.clone(),
+                limits: limits.clone(),
+                quiet_output: global.json,
+            };
+            let execution = run::run(project, &options, &session)?;
+            if global.json {
+                out.show(&execution, |_| String::new())?;
+                return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(2)));
+            }
+            run::exit_code(&execution)
+        }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
-        Command::Check { project, competition, deny, allow, because, format, .. } => {
+        Command::Check { project, competition, deny, allow, because, only, among, format, .. } => {
             if allow.len() != because.len() {
                 bail!(Problem::new("expected one `--because` for each `--allow`").help("`--allow ID --because TEXT`"));
             }
@@ -249,6 +336,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 competition: competition.clone(),
                 deny_unknown: deny.is_some(),
                 allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
+                only: only.clone(),
+                among: among.clone(),
             };
             let report = check::check(&project, &options, &session)?;
             let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(1) };
@@ -304,6 +393,24 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&inspected, inspect::text)?;
             Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
+        Command::Key(command) => {
+            let shown = match command {
+                KeyCommand::New { key } => key::new(key)?,
+                KeyCommand::Show { key } => key::show(key)?,
+            };
+            out.show(&shown, key::text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Attest(AttestCommand::Show { file, keys }) => {
+            let shown = attest::show(file, &keys.options(&[]))?;
+            out.show(&shown, |shown| attest::text(shown, true))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Attest(AttestCommand::Verify { files, keys, about }) => {
+            let verdict = attest::verify(files, &keys.options(about))?;
+            out.show(&verdict, attest::verdict)?;
+            Ok(if verdict.accepted() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
         Command::Store(StoreCommand::Verify) => {
             let verified = store::verify(&open()?)?;
             out.show(&verified, |verified| {
@@ -341,29 +448,6 @@ fn explain(id: &str, dir: &Path, out: &Out) -> Result<ExitCode> {
     let competition = check::competition_here(dir);
     let value = serde_json::json!({ "id": row.id, "summary": row.summary, "explain": row.explain });
     out.show(&value, |_| check::explain(row, competition.as_ref()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn demo(dir: &Path, session: &Session, out: &Out) -> Result<ExitCode> {
-    let template = &templates::ALL[0];
-    if dir.join("pack.toml").exists() {
-        session.progress.note(&format!("going on in {}", dir.display()));
-    } else {
-        init::init(dir, template)?;
-        session.progress.note(&format!("made {} from template {}", dir.display(), template.name));
-    }
-    let mut project = Project::load(dir)?;
-    let options = lock::Options::default();
-    let had = project.lock()?.is_some();
-    let locked = lock::lock(&mut project, &options, session)?;
-    session.progress.note(render::lock(&locked, &options, had).trim_end());
-    for (name, folder) in template.outputs {
-        let adopted = adopt::adopt(&mut project, &Name::new(name)?, &dir.join(folder), session)?;
-        session.progress.note(render::adopted(&adopted).trim_end());
-    }
-    let options = build::Options { output: None, format: Format::OciLayout, which: Which::Both, memory: Memory::Use };
-    let built = build::build(&mut project, &options, session)?;
-    out.show(&built, |built| render::build(built, &project))?;
     Ok(ExitCode::SUCCESS)
 }
 

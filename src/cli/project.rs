@@ -1,7 +1,7 @@
 //! A project on disk: manifest, competition and lock, read and judged together.
 //!
 //! Layer 4 (commands). Every command that works on a project begins here. Must never write but through
-//! [`Project::write_lock`], which replaces the file as a whole.
+//! [`Project::write_lock`] and [`Project::write_record`], which replace a file as a whole.
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the project's files")]
 
@@ -18,6 +18,7 @@ use crate::competition::{self, Competition, Track};
 use crate::digest::{Digest, Hasher};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
+use crate::record::Record;
 use crate::secret;
 use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
@@ -31,7 +32,7 @@ const TEMPORARY: &str = ".pack.lock.tmp-";
 const MAX_TEXT: u64 = 4 << 20;
 
 /// Bytes of a lock at most: some millions of files.
-const MAX_LOCK: u64 = 1 << 30;
+pub(super) const MAX_LOCK: u64 = 1 << 30;
 
 /// A project's documents.
 pub struct Project {
@@ -153,13 +154,39 @@ impl Project {
         Ok(wants)
     }
 
+    /// Lets other commands have the project, for long work that does not need it; load it again afterwards.
+    pub fn release(&mut self) {
+        self._held = None;
+    }
+
+    /// The Record beside the manifest, where there is one.
+    pub fn record(&self) -> Result<Option<Record>> {
+        match read_at_most(&self.root.join("pack.record.json"), MAX_LOCK) {
+            Ok(text) => Ok(Some(Record::parse(&text)?)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces pack.record.json as a whole.
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        self.replace("pack.record.json", &record.emit())
+    }
+
     /// Replaces pack.lock as a whole, unless it says this already. Returns whether it was written.
     pub fn write_lock(&mut self, lock: &Lockfile) -> Result<bool> {
         let text = lock.emit();
         if self.lock_text.as_deref() == Some(text.as_str()) {
             return Ok(false);
         }
-        let path = self.root.join("pack.lock");
+        self.replace("pack.lock", &text)?;
+        self.lock_text = Some(text);
+        Ok(true)
+    }
+
+    /// Replaces a file of the project as a whole: whoever is killed leaves the old one or the new one.
+    fn replace(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.root.join(name);
         sweep(&self.root);
         let random = RandomState::new().hash_one(std::time::SystemTime::now());
         let temporary = self.root.join(format!("{TEMPORARY}{}-{random:016x}", std::process::id()));
@@ -175,11 +202,7 @@ impl Project {
             fs::rename(&temporary, &path)?;
             File::open(&self.root)?.sync_all()
         };
-        write()
-            .inspect_err(|_| drop(fs::remove_file(&temporary)))
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        self.lock_text = Some(text);
-        Ok(true)
+        write().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("cannot write `{}`", path.display()))
     }
 }
 
@@ -224,12 +247,12 @@ fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-fn read_text(path: &Path) -> Result<String> {
+pub(super) fn read_text(path: &Path) -> Result<String> {
     read_at_most(path, MAX_TEXT)
 }
 
 /// Reads a regular file of so many bytes at most.
-fn read_at_most(path: &Path, most: u64) -> Result<String> {
+pub(super) fn read_at_most(path: &Path, most: u64) -> Result<String> {
     let failed = || format!("cannot read `{}`", path.display());
     let file = open_regular(path).with_context(failed)?;
     let size = file.metadata().with_context(failed)?.len();

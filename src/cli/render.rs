@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::project::Project;
-use crate::progress::bytes;
+use crate::progress::{bytes, duration};
 use crate::templates;
 
 /// After `init`: what to type next.
@@ -84,6 +84,9 @@ pub(super) fn build(built: &super::build::Outcome, project: &Project) -> String 
     }
     text.push_str(&format!("blobs: {}; {} written\n", ways.join(", "), bytes(how.bytes_written)));
     text.push_str(&format!("{} in {}\n", built.format, built.output.display()));
+    if let Some(envelope) = &built.attestation {
+        text.push_str(&format!("signed: {}\n", envelope.display()));
+    }
     if built.format == "oci-layout" && built.images.iter().any(|image| image.image == "serve") {
         text.push_str(&format!("run it: {}\n", super::build::how_to_run(&built.output, project)));
     }
@@ -98,6 +101,43 @@ pub(super) fn image(image: &super::image::Listed) -> String {
         for file in &layer.files {
             text.push_str(&format!("    {file}\n"));
         }
+    }
+    text
+}
+
+/// After `train`: a line a step, and what to type next.
+pub(super) fn trained(outcome: &super::train::Outcome) -> String {
+    use super::train::Status;
+    let mut text = String::new();
+    for done in &outcome.steps {
+        let word = match done.status {
+            Status::Made => "made",
+            Status::UpToDate => "up to date",
+            Status::Stale => "stale",
+            Status::WouldRun => "would run",
+            Status::Waits => "waits",
+        };
+        text.push_str(&format!("{word:<10} {}", done.step));
+        if let Some(execution) = &done.execution {
+            let memory = execution.peak_memory.map_or_else(String::new, |peak| format!(", {} of memory", bytes(peak)));
+            let sealed = if execution.isolation.sealed { "" } else { ", not sealed" };
+            text.push_str(&format!("  {}{memory}, {}{sealed}", duration(execution.seconds), execution.isolation.runner));
+        }
+        text.push('\n');
+        for because in &done.because {
+            text.push_str(&format!("           {because}\n"));
+        }
+        for made in &done.outputs {
+            let same = if done.status == Status::Made && made.unchanged { "  the same bytes as before" } else { "" };
+            let files = if made.files == 1 { "1 file".to_owned() } else { format!("{} files", made.files) };
+            text.push_str(&format!("           {} {}  {files}, {}{same}\n", made.name, made.digest, bytes(made.bytes)));
+        }
+    }
+    if let Some(stale) = outcome.steps.iter().find(|done| done.status == Status::Stale) {
+        let step = &stale.step;
+        text.push_str(&format!(
+            "`pack train {step} --again` makes it anew; what is there stays in the store and, until then, in the lock\n"
+        ));
     }
     text
 }

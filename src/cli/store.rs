@@ -15,7 +15,7 @@ use super::project::Project;
 use super::{Session, open_store};
 use crate::digest::Digest;
 use crate::layer::{Layers, Memory};
-use crate::plan::{ImageKind, Plan};
+use crate::plan::{self, ImageKind, LayerPlan, Plan};
 use crate::progress::bytes;
 use crate::store::Placed;
 
@@ -98,12 +98,17 @@ pub fn gc(roots: &[std::path::PathBuf], session: &Session) -> Result<Collected> 
         keep.extend(lock.blobs().into_iter().map(|(digest, _)| digest));
         // Layers that its images are made of can be made again, but need not.
         let layers = Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory: Memory::Use };
+        let mut plans: Vec<LayerPlan> = Vec::new();
         for kind in [ImageKind::Serve, ImageKind::Train] {
-            let Ok(plan) = Plan::new(kind, &project.manifest, &lock, project.track()) else { continue };
-            for layer in plan.layers.iter().filter_map(|layer| layers.remembered(layer).transpose()) {
-                let layer = layer?;
-                keep.extend([layer.digest, layer.listing]);
-            }
+            plans.extend(Plan::new(kind, &project.manifest, &lock, project.track()).map_or(Vec::new(), |plan| plan.layers));
+        }
+        // And what its steps see, unpacked.
+        for (name, step) in &project.manifest.steps {
+            plans.extend(plan::step_view(name, step, &project.manifest, &lock).unwrap_or_default());
+        }
+        for layer in plans.iter().filter_map(|layer| layers.remembered(layer).transpose()) {
+            let layer = layer?;
+            keep.extend([layer.digest, layer.listing, layer.diff_id.0]);
         }
     }
     let collected = alone.gc(&keep)?;

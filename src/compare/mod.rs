@@ -61,6 +61,15 @@ impl Comparison {
     pub fn is_identical(&self) -> bool {
         self.expected == self.found
     }
+
+    /// Whether both have the same files, and the same tensors by name, type and shape, so that only content differs:
+    /// what another processor can bring about.
+    pub fn is_same_in_kind(&self) -> bool {
+        let file =
+            |file: &FileDifference| !matches!(file.cause, FileCause::Missing | FileCause::Extra | FileCause::Unreadable { .. });
+        let tensor = |tensor: &TensorDifference| matches!(tensor.change, TensorChange::Changed { .. });
+        self.files.iter().all(file) && self.tensors.as_ref().is_none_or(|tensors| tensors.differences.iter().all(tensor))
+    }
 }
 
 /// A file that is not the same in both trees.

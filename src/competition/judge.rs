@@ -41,6 +41,7 @@ pub(super) fn judge(competition: &Competition, file: &str, text: &str) -> Result
         .and_then(|()| licenses(competition))
         .and_then(|()| data(competition))
         .and_then(|()| verdict(competition))
+        .and_then(|()| keys(competition))
         .and_then(|()| rules(competition));
     judged.map_err(|Wrong(place, message, help)| {
         let (line, column) = match place {
@@ -181,10 +182,8 @@ fn models(competition: &Competition) -> Judged {
                     return wrong(Place::Text(file.sha256.clone()), message);
                 }
             }
-            for tensor in &model.tensors {
-                if let Err(error) = Digest::from_hex(&tensor.sha256) {
-                    return wrong(Place::Text(tensor.sha256.clone()), format!("`{}`: {error}", tensor.name.escape_debug()));
-                }
+            if let Err(what) = model.listing() {
+                return wrong(Place::Nth(table, nth, "tensors"), what);
             }
         }
     }
@@ -212,6 +211,7 @@ fn licenses(competition: &Competition) -> Judged {
         ("models-only", &table.models_only),
         ("data-only", &table.data_only),
         ("refused", &table.refused),
+        ("inherit", &table.inherit),
     ];
     for (word, list) in lists {
         for id in list {
@@ -220,6 +220,9 @@ fn licenses(competition: &Competition) -> Judged {
     }
     if let Some(id) = table.refused.iter().find(|id| table.approved.contains(id)) {
         return wrong(key("licenses", "refused"), format!("[licenses] `{id}` is both approved and refused"));
+    }
+    for id in table.incompatible.iter().flatten() {
+        license(key("licenses", "incompatible"), "[licenses] incompatible", Some(id))?;
     }
     for id in table.aliases.values() {
         license(Place::Key("licenses.aliases".into(), None), "[licenses.aliases]", Some(id))?;
@@ -285,6 +288,22 @@ fn verdict(competition: &Competition) -> Judged {
                 let table = format!("scoring.profiles.{name}");
                 return wrong(Place::Key(table.clone(), None), format!("[{table}] has no group with a weight"));
             }
+        }
+    }
+    Ok(())
+}
+
+/// `[keys]`: roles that can be typed, each with keys, each key once. What is no key was refused when it was read.
+fn keys(competition: &Competition) -> Judged {
+    for (role, keys) in &competition.keys {
+        if role.is_empty() || role.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return wrong(Place::Key("keys".into(), None), "[keys] a role wants a word".into());
+        }
+        if keys.is_empty() {
+            return wrong(Place::Text(role.clone()), format!("[keys] role `{role}` has no key"));
+        }
+        if let Some(twice) = keys.iter().enumerate().find_map(|(at, key)| keys[..at].contains(key).then_some(key)) {
+            return wrong(Place::Text(twice.to_string()), format!("[keys] role `{role}` has a key twice"));
         }
     }
     Ok(())

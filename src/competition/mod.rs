@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::attestation::PublicKey;
 use crate::text::{Diagnostic, nearest, parse_toml};
 
 mod judge;
@@ -75,9 +76,9 @@ pub struct Competition {
     /// Which verdict suffices.
     #[serde(default)]
     pub accept: Option<Accept>,
-    /// Public keys by role, e.g. `organizer`, `approver`.
+    /// Public keys by role, e.g. `organizer`, `approver`: `ed25519:` and base64, as `pack key show` prints them.
     #[serde(default)]
-    pub keys: BTreeMap<String, Vec<String>>,
+    pub keys: BTreeMap<String, Vec<PublicKey>>,
     /// How submissions are ranked.
     #[serde(default)]
     pub scoring: Option<Scoring>,
@@ -98,6 +99,9 @@ pub struct Track {
     /// The GPU's product name; none for a track without one.
     #[serde(default)]
     pub gpu: Option<String>,
+    /// Patterns of product names under which the same GPU goes too, e.g. `NVIDIA A100-*-40GB`.
+    #[serde(default)]
+    pub gpu_names: Vec<String>,
     /// CUDA compute capability, e.g. `8.9`.
     #[serde(default)]
     pub compute_capability: Option<String>,
@@ -173,6 +177,23 @@ impl Competition {
                 None => format!("it has {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
             }
         })
+    }
+
+    /// The keys of a role; the error names the nearest role, or all.
+    pub fn keys_of(&self, role: &str) -> Result<&[PublicKey], String> {
+        self.keys.get(role).map(Vec::as_slice).ok_or_else(|| {
+            let known = self.keys.keys().map(String::as_str);
+            match nearest(role, known.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if self.keys.is_empty() => "its file has no keys: [keys] organizer = [\"ed25519:…\"]".to_owned(),
+                None => format!("it has {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+            }
+        })
+    }
+
+    /// The roles that a key has here, sorted.
+    pub fn roles_of(&self, key: &PublicKey) -> Vec<&str> {
+        self.keys.iter().filter(|(_, keys)| keys.contains(key)).map(|(role, _)| role.as_str()).collect()
     }
 
     /// The organizers' rules that a check judges.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::pattern::matches;
 use super::{Competition, Standing};
 use crate::digest::Digest;
+use crate::weights::{Dtype, MAX_RANK, Tensor, TensorListing, shown};
 
 /// What holds for every base model.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -57,7 +58,7 @@ pub struct Approved {
     /// The family it belongs to.
     #[serde(default)]
     pub family: Option<String>,
-    /// Where else it may come from, e.g. a package.
+    /// Where its bytes were taken from: `hf:owner/name@commit`, `pypi:name==version`, or a folder's name.
     #[serde(default)]
     pub source: Option<String>,
     /// SPDX expression.
@@ -110,6 +111,34 @@ pub struct ApprovedTensor {
     pub sha256: String,
 }
 
+impl Approved {
+    /// Its tensors as a listing; empty where only files are listed.
+    ///
+    /// # Errors
+    /// A sentence about the first tensor that cannot be one.
+    pub fn listing(&self) -> Result<TensorListing, String> {
+        let read = |tensor: &ApprovedTensor| {
+            let named = |what: String| format!("tensor `{}`: {what}", shown(&tensor.name));
+            let dtype = Dtype::named(&tensor.dtype).ok_or_else(|| named(format!("unknown dtype `{}`", shown(&tensor.dtype))))?;
+            if tensor.shape.len() > MAX_RANK || dtype.bytes(&tensor.shape).is_none() {
+                return Err(named(format!("{dtype} {:?} is no whole number of bytes that 64 bits hold", tensor.shape)));
+            }
+            let digest = Digest::from_hex(&tensor.sha256).map_err(|error| named(error.to_string()))?;
+            Ok(Tensor { name: tensor.name.clone(), dtype, shape: tensor.shape.clone(), digest })
+        };
+        let tensors = self.tensors.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        TensorListing::new(tensors).map_err(|error| error.to_string())
+    }
+
+    /// What a person calls it: with its commit, where its source says it.
+    pub fn title(&self) -> String {
+        match self.source.as_deref().and_then(|source| source.strip_prefix("hf:")?.split_once('@')) {
+            Some((_, commit)) => format!("{}@{}", self.model, commit.get(..12).unwrap_or(commit)),
+            None => self.model.clone(),
+        }
+    }
+}
+
 /// What a competition says of a model's name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Model<'a> {
@@ -126,6 +155,11 @@ pub enum Model<'a> {
 }
 
 impl Competition {
+    /// Whether any model is listed by its tensors.
+    pub fn lists_tensors(&self) -> bool {
+        self.approved.iter().chain(&self.refused).any(|model| !model.tensors.is_empty())
+    }
+
     /// The model that has a file of this digest: approved or refused, and which file.
     pub fn by_digest(&self, digest: &Digest) -> Option<(Standing, &Approved, &ApprovedFile)> {
         let hex = digest.hex();

@@ -84,6 +84,12 @@ pub struct Licenses {
     /// SPDX identifiers that are never taken; all others are decided case by case.
     #[serde(default)]
     pub refused: Vec<String>,
+    /// SPDX identifiers that what is made from a model or data under them must bear too.
+    #[serde(default)]
+    pub inherit: Vec<String>,
+    /// Pairs of SPDX identifiers that nothing may bear both.
+    #[serde(default)]
+    pub incompatible: Vec<[String; 2]>,
     /// Words that cards use, and the SPDX identifier that each means.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,

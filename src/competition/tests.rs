@@ -60,6 +60,8 @@ question = 'q'
 answer = 'a'
 effective = '2024-02-29'
 applies-to = ['B', 'team-size']
+[keys]
+organizer = ['ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=']
 "#;
 
 fn neurips() -> Competition {
@@ -133,6 +135,28 @@ fn each_thing_wrong_is_named_with_its_line() {
             "'team-sise'",
             "f:57:1: [[rulings]] a ruling about `team-sise`, which is no rule and no check (did you mean `team-size`?)",
         ),
+        (
+            "ed25519:11qYAYKx",
+            "ed25519:11qYAYK",
+            "f:59:13: expected a public key such as `ed25519:` and 44 characters of base64, found `ed25519:11qYAYKCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=`",
+        ),
+        (
+            "ed25519:11qY",
+            "rsa:11qY",
+            "f:59:13: expected a public key such as `ed25519:` and 44 characters of base64, found `rsa:",
+        ),
+        (
+            "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+            "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "f:59:13: `ed25519:AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=` is a weak key: signatures by it prove nothing",
+        ),
+        ("['ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=']", "[]", "f:59:1: [keys] role `organizer` has no key"),
+        (
+            "aPcHURo=']",
+            "aPcHURo=', 'ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=']",
+            "f:59:1: [keys] role `organizer` has a key twice",
+        ),
+        ("organizer =", "\"the organizer\" =", "f:58:1: [keys] a role wants a word"),
         (
             "question =",
             "qestion =",

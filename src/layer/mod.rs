@@ -15,7 +15,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::archive::ArchiveError;
+use crate::archive::{Archive, ArchiveError};
 use crate::digest::{DiffId, Digest, HashingReader, HashingWriter};
 use crate::path::ImagePath;
 use crate::pipe::{self, Chunks};
@@ -27,9 +27,11 @@ use crate::tree::Mode;
 mod listing;
 mod tar;
 mod unpack;
+mod unpacked;
 
 pub use listing::{Kind, Line, Listing};
 pub use tar::{ALIGN, TIME, TarWriter};
+pub use unpacked::is_mountable;
 
 /// zstd's level for compressed layers. Part of the plan version: changing it changes blob digests.
 const LEVEL: i32 = 3;
@@ -87,6 +89,15 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// A layer's folder cannot be made.
+    #[error("cannot unpack layer `{name}`")]
+    Unpack {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Passed through a pipe; turned into one of the above where the name is known.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -111,6 +122,14 @@ pub enum Memory {
     Use,
     /// Made again; the result is remembered.
     Renew,
+}
+
+/// Opens a package of a plan as a layer takes it in.
+///
+/// # Errors
+/// Where the bytes are not in the store, or are no such package.
+pub fn open_archive(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, LayerError> {
+    unpack::open_one(store, entry)
 }
 
 impl Layers<'_> {

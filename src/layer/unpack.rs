@@ -184,6 +184,15 @@ fn open(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, Message> {
     }
 }
 
+/// The same for one archive alone.
+pub(super) fn open_one(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, LayerError> {
+    open(store, entry).map_err(|message| match message {
+        Message::Store(error) => error.into(),
+        Message::Failed(source) => LayerError::Archive { name: name_of(entry), source },
+        _ => unreachable!("opening sends nothing but errors"),
+    })
+}
+
 /// Where a wheel's parts go: part of the plan version.
 fn venv_layout(python: &str, file: &str) -> WheelLayout {
     let distribution = file.split('-').next().and_then(|name| Name::new(name).ok());

@@ -106,7 +106,7 @@ pub fn environment(track: &Track, threads: Option<u32>) -> BTreeMap<String, Stri
         ("PACK_MODELS", "/models"),
         ("PACK_OUT", "/out"),
         ("PACK_WEIGHTS", "/weights"),
-        ("PATH", "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
+        ("PATH", super::PATH),
         ("PYTHONDONTWRITEBYTECODE", "1"),
         ("PYTHONHASHSEED", "0"),
         ("PYTHONNOUSERSITE", "1"),

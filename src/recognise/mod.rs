@@ -10,6 +10,7 @@ use std::fmt;
 use crate::digest::Digest;
 use crate::weights::{Dtype, Tensor, TensorListing, shown};
 
+pub mod gguf;
 pub mod lora;
 
 /// Names that a [`Names`] holds at most.
@@ -33,8 +34,10 @@ pub enum Relation {
     SameFiles,
     /// The same tensors under the same names, in other files: resharded or written anew.
     SameTensors,
-    /// The same tensors, some under other names.
+    /// The same tensors, some under other names, as one renaming of all of them gives.
     Renamed,
+    /// The same tensors under names that no one renaming gives: layers lie in another order.
+    Shuffled,
     /// All tensors of the known one, and more.
     Contains,
     /// Some tensors of the known one, and nothing else.
@@ -124,9 +127,15 @@ fn liken(unknown: &Model<'_>, known: &Model<'_>) -> Option<Likeness> {
         by_content.entry(content(&ours[*at])).or_default().push(*at);
     }
     let mut renamed = Vec::new();
+    let mut renaming = Renaming::default();
     open.retain(|tensor| {
-        let Some(at) = by_content.get_mut(&content(tensor)).and_then(Vec::pop) else { return true };
+        let Some(places) = by_content.get_mut(&content(tensor)) else { return true };
+        // Of several equal tensors (norms of ones), the one of the same layer.
+        let numbers = skeleton(&tensor.name).1;
+        let same = places.iter().rposition(|at| skeleton(&ours[*at].name).1 == numbers);
+        let Some(at) = same.map(|at| places.remove(at)).or_else(|| places.pop()) else { return true };
         free.remove(&at);
+        renaming.see(&tensor.name, &ours[at].name);
         renamed.push(ours[at].name.as_str());
         equal += 1;
         equal_bytes += tensor.bytes();
@@ -165,7 +174,8 @@ fn liken(unknown: &Model<'_>, known: &Model<'_>) -> Option<Likeness> {
         (0, ..) => return None,
         (_, 0, 0, 0) if same_files(unknown, known) => Relation::SameFiles,
         (_, 0, 0, 0) if renamed.is_empty() => Relation::SameTensors,
-        (_, 0, 0, 0) => Relation::Renamed,
+        (_, 0, 0, 0) if renaming.is_one(theirs, &by_name) => Relation::Renamed,
+        (_, 0, 0, 0) => Relation::Shuffled,
         (_, 0, 0, _) => Relation::Contains,
         (_, 0, _, 0) => Relation::Part,
         (_, _, 0, 0) => Relation::Changed,
@@ -184,6 +194,47 @@ fn liken(unknown: &Model<'_>, known: &Model<'_>) -> Option<Likeness> {
         extra: Names::of(extra),
         tied: Names::of(tied),
     })
+}
+
+/// A name's words, and its numbers apart from them: `layers.11.q` is `layers.#.q` and 11.
+fn skeleton(name: &str) -> (String, Vec<&str>) {
+    let (mut words, mut numbers) = (String::new(), Vec::new());
+    for (at, part) in name.split('.').enumerate() {
+        if at > 0 {
+            words.push('.');
+        }
+        if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+            words.push('#');
+            numbers.push(part);
+        } else {
+            words.push_str(part);
+        }
+    }
+    (words, numbers)
+}
+
+/// Whether names differ by one renaming of all of them: words for words, one for one, and every layer where it was.
+#[derive(Default)]
+struct Renaming {
+    to: BTreeMap<String, String>,
+    from: BTreeMap<String, String>,
+    broken: bool,
+}
+
+impl Renaming {
+    fn see(&mut self, known: &str, found: &str) {
+        let ((known, at), (found, other)) = (skeleton(known), skeleton(found));
+        self.broken |= at != other
+            || *self.to.entry(known.clone()).or_insert_with(|| found.clone()) != found
+            || *self.from.entry(found).or_insert_with(|| known.clone()) != known;
+    }
+
+    /// The tensors that kept their names must not be of words that were renamed.
+    fn is_one(&self, known: &[Tensor], ours: &BTreeMap<&str, usize>) -> bool {
+        let kept = known.iter().map(|tensor| tensor.name.as_str()).filter(|name| ours.contains_key(name));
+        !self.broken
+            && kept.map(|name| skeleton(name).0).all(|words| !self.to.contains_key(&words) && !self.from.contains_key(&words))
+    }
 }
 
 fn same_files(one: &Model<'_>, other: &Model<'_>) -> bool {

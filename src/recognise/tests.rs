@@ -41,7 +41,11 @@ fn renamed_and_changed_tensors_are_named() {
     let renamed = BASE.replace("layers", "h");
     expect(&renamed, Relation::Renamed, "5 of 5 tensors equal org/base@1, 4 renamed: h.0.n, h.0.q, h.1.n and 1 more");
     let swapped = BASE.replace("2,2 A", "2,2 X").replace("2,2 B", "2,2 A").replace("2,2 X", "2,2 B");
-    expect(&swapped, Relation::Renamed, "5 of 5 tensors equal org/base@1, 2 renamed: layers.0.q, layers.1.q");
+    expect(&swapped, Relation::Shuffled, "5 of 5 tensors equal org/base@1, 2 renamed: layers.0.q, layers.1.q");
+    let crossed = renamed.replace("2,2 A", "2,2 X").replace("2,2 B", "2,2 A").replace("2,2 X", "2,2 B");
+    assert_eq!(against(&crossed, BASE).unwrap().relation, Relation::Shuffled, "other names do not hide another order");
+    let halves = BASE.replace("layers.0.q", "h.0.q");
+    assert_eq!(against(&halves, BASE).unwrap().relation, Relation::Shuffled, "a layer renamed, its sister not");
     expect(&BASE.replace(" B", " Z"), Relation::Changed, "4 of 5 tensors equal org/base@1, 1 changed: layers.1.q");
     let both = renamed.replace(" B", " Z");
     let found = against(&both, BASE).unwrap();

@@ -165,11 +165,16 @@ pub(super) fn generated_text(facts: &Facts) -> Vec<Finding> {
     for data in declared(facts) {
         let mut unread = None;
         let mut clean = true;
+        let mut opaque: Vec<&super::FileFacts> = Vec::new();
         for file in facts.files_of(data) {
             let Some(seen) = &file.seen else {
                 unread = Some(file);
                 continue;
             };
+            if !seen.is_text {
+                opaque.push(file);
+                continue;
+            }
             let Some(signs) = seen.signs.as_ref().filter(|signs| signs.count > 0) else { continue };
             clean = false;
             let what = format!("signs of generated text in `{}` of `{}`: {}", file.path, data.name, signs.count);
@@ -181,6 +186,20 @@ pub(super) fn generated_text(facts: &Facts) -> Vec<Finding> {
                 evidence.excerpt = Some(sample.text.clone());
                 finding.at(evidence)
             }));
+        }
+        if let Some(first) = opaque.first() {
+            clean = false;
+            let what = format!(
+                "{} files of `{}` are no text and were not looked through, `{}` among them",
+                opaque.len(),
+                data.name,
+                first.path
+            );
+            found.push(
+                Finding::unknown(what)
+                    .at(part(data, &first.path, first.digest))
+                    .next("hand the data in as JSONL, JSON, CSV or TXT too, or let a step read it from them"),
+            );
         }
         match unread {
             Some(file) => found.push(

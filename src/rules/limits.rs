@@ -3,7 +3,7 @@
 //! Layer 2 (decisions): pure. A bound that only says "at least" says so.
 
 use super::{Facts, Finding, whole};
-use crate::artifact::Role;
+use crate::artifact::{Artifact, Role};
 use crate::progress::bytes;
 
 const GB: u64 = 1_000_000_000;
@@ -11,8 +11,17 @@ const GB: u64 = 1_000_000_000;
 pub(super) fn disk(facts: &Facts) -> Vec<Finding> {
     let Some(limit) = facts.track().and_then(|track| track.disk_gb) else { return Vec::new() };
     let line = facts.line("submission", Some("track"));
-    // Everything the lock names: packages are counted compressed, so that this is a lower bound.
-    let least: u64 = facts.lock.artifacts.iter().fold(0, |sum, artifact| sum.saturating_add(artifact.size));
+    // Everything the lock names; packages as they are unpacked where they are at hand, else compressed: a lower bound.
+    let unpacked = |artifact: &Artifact| {
+        let mut of = facts
+            .packages
+            .iter()
+            .filter(|package| package.artifact.role == artifact.role && package.artifact.name == artifact.name);
+        of.find_map(|package| package.seen.as_ref()).map_or(artifact.size, |seen| seen.bytes.max(artifact.size))
+    };
+    let least: u64 = facts.lock.artifacts.iter().fold(0, |sum, artifact| sum.saturating_add(unpacked(artifact)));
+    let compressed = facts.packages.iter().any(|package| package.seen.is_none());
+    let how = if compressed { "packages compressed" } else { "packages unpacked" };
     let limit_bytes = u64::from(limit) * GB;
     vec![if least > limit_bytes {
         Finding::fail(format!("what is locked has {} at least, the host's disk {limit} GB", bytes(least)))
@@ -20,14 +29,37 @@ pub(super) fn disk(facts: &Facts) -> Vec<Finding> {
             .next("take only the files that are used: `files` under [models] and [data]")
     } else if least > limit_bytes / 2 {
         Finding::unknown(format!(
-            "what is locked has {} at least, packages compressed; unpacked it may not fit {limit} GB",
+            "what is locked has {} at least, {how}; beside what a host needs itself it may not fit {limit} GB",
             bytes(least)
         ))
         .at(line)
         .next("`pack build` says how large the images are")
     } else {
-        Finding::pass(format!("what is locked has {} (packages compressed), the host's disk {limit} GB", bytes(least))).at(line)
+        Finding::pass(format!("what is locked has {} ({how}), the host's disk {limit} GB", bytes(least))).at(line)
     }]
+}
+
+/// Bytes that an artifact's weights take at least as they are stored: by the headers' tensors where they are at
+/// hand, else by the files. A model may lie there in two formats, of which one is loaded: the smaller counts.
+fn least_of(facts: &Facts, artifact: &Artifact, types: &mut std::collections::BTreeMap<&'static str, u64>) -> u64 {
+    let is_weights = |path: &str| [".safetensors", ".gguf", ".bin", ".pth"].iter().any(|end| path.ends_with(end));
+    let mut sets: std::collections::BTreeMap<Option<&str>, (u64, Vec<(&'static str, u64)>)> = Default::default();
+    for file in artifact.files.iter().flat_map(|tree| tree.files()).filter(|file| is_weights(file.path.as_str())) {
+        let set = sets.entry(file.path.as_str().rsplit('.').next()).or_default();
+        let header = facts.weights_of(artifact).find(|one| one.path == file.path.as_str()).and_then(|one| one.found.header());
+        match header {
+            Some(header) => {
+                set.0 = set.0.saturating_add(header.bytes());
+                set.1.extend(header.tensors.iter().map(|tensor| (tensor.dtype.name(), tensor.bytes)));
+            }
+            None => set.0 = set.0.saturating_add(file.size),
+        }
+    }
+    let Some((size, by_type)) = sets.into_values().min_by_key(|(size, _)| *size) else { return 0 };
+    for (dtype, bytes) in by_type {
+        *types.entry(dtype).or_insert(0u64) += bytes;
+    }
+    size
 }
 
 pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
@@ -39,16 +71,10 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
     };
     let Some(serve) = &facts.manifest.serve else { return Vec::new() };
     let served = |name| serve.weights.contains(name) || serve.models.as_ref().is_none_or(|models| models.contains(name));
-    let is_weights = |path: &str| [".safetensors", ".gguf", ".bin", ".pth"].iter().any(|end| path.ends_with(end));
     let (mut least, mut largest) = (0u64, None);
+    let mut types = std::collections::BTreeMap::new();
     for artifact in facts.lock.artifacts.iter().filter(|a| matches!(a.role, Role::Model | Role::Weights) && served(&a.name)) {
-        // A model may lie there in two formats, of which one is loaded: the smaller set is the bound.
-        let files = artifact.files.iter().flat_map(|tree| tree.files()).filter(|file| is_weights(file.path.as_str()));
-        let mut sets = std::collections::BTreeMap::new();
-        for file in files {
-            *sets.entry(file.path.as_str().rsplit('.').next()).or_insert(0u64) += file.size;
-        }
-        let size = sets.values().min().copied().unwrap_or(0);
+        let size = least_of(facts, artifact, &mut types);
         least = least.saturating_add(size);
         if largest.is_none_or(|(most, _)| size > most) {
             largest = Some((size, artifact));
@@ -62,26 +88,48 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
         ];
     };
     let limit_bytes = u64::from(limit) * (1 << 30);
+    let types: Vec<String> = types.into_iter().map(|(dtype, size)| format!("{} of {dtype}", bytes(size))).collect();
+    let types = if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) };
     vec![if least / 16 > limit_bytes {
         Finding::fail(format!(
-            "weights are {} as stored: at two bits for each of 32 they still exceed the {limit} GB of the {whose}",
+            "weights are {} as stored{types}: at two bits for each of 32 they still exceed the {limit} GB of the {whose}",
             bytes(least)
         ))
         .at(whole(artifact))
         .next("take a smaller model")
     } else if least > limit_bytes {
         Finding::unknown(format!(
-            "weights are {} as stored, more than the {limit} GB of the {whose}: they fit only if they are quantised when loaded",
+            "weights are {} as stored{types}, more than the {limit} GB of the {whose}: they fit only if they are quantised when loaded",
             bytes(least)
         ))
         .at(whole(artifact))
         .next("say how they are loaded, or quantise them in a step; the serving test measures it")
     } else {
         Finding::pass(format!(
-            "weights are {} as stored, a lower bound of what they take of the {limit} GB of the {whose}",
+            "weights are {} as stored{types}, a lower bound of what they take of the {limit} GB of the {whose}",
             bytes(least)
         ))
         .at(whole(artifact))
+    }]
+}
+
+pub(super) fn one_image(facts: &Facts) -> Vec<Finding> {
+    let Some(most) = facts.competition.serving.as_ref().and_then(|serving| serving.images) else { return Vec::new() };
+    let line = facts.line("serve", None);
+    vec![if facts.manifest.serve.is_none() {
+        Finding::fail(format!("there is no [serve], so no serving image; the competition asks for {most}"))
+            .at(line)
+            .next("add [serve] to pack.toml")
+    } else if most == 0 {
+        Finding::fail("there is a [serve], and the competition takes no serving image")
+            .at(line)
+            .next("take [serve] out of pack.toml")
+    } else if most > 1 {
+        Finding::unknown(format!("the competition asks for {most} serving images; a project makes one"))
+            .at(line)
+            .next("hand in a project for each of them")
+    } else {
+        Finding::pass("[serve] makes one serving image").at(line)
     }]
 }
 
@@ -118,6 +166,19 @@ pub(super) fn team(facts: &Facts) -> Vec<Finding> {
     let Some(most) = facts.competition.team.as_ref().and_then(|team| team.max_members) else { return Vec::new() };
     let members = facts.manifest.submission.team.len();
     let line = facts.line("submission", Some("team"));
+    let twice = super::others::in_two_teams(facts);
+    if let Some((name, other)) = twice.first() {
+        let more = if twice.len() > 1 { format!(", and {} more are in two teams", twice.len() - 1) } else { String::new() };
+        return vec![
+            Finding::fail(format!(
+                "`{}` is in the team of `{}` too{more}",
+                crate::weights::shown(name),
+                crate::weights::shown(other)
+            ))
+            .at(line)
+            .next("to contest it, show the organizers that these are two people of one name"),
+        ];
+    }
     vec![if members == 0 {
         Finding::unknown("nothing says who is in the team").at(line).next("say `team = [\"…\"]` under [submission]")
     } else if members > most as usize {
@@ -125,49 +186,11 @@ pub(super) fn team(facts: &Facts) -> Vec<Finding> {
             .at(line)
             .next("name the members as they registered; the organizers decide who may stay")
     } else {
-        Finding::pass(format!("the team has {members} members, at most {most}; who else is in two teams only the organizers see"))
-            .at(line)
-    }]
-}
-
-pub(super) fn hours(facts: &Facts) -> Vec<Finding> {
-    let Some(limit) = facts.track().and_then(|track| track.hours) else { return Vec::new() };
-    let mut sum = 0.0;
-    for (name, step) in &facts.manifest.steps {
-        let takes_model = step.inputs.iter().any(|input| facts.manifest.models.contains_key(input));
-        if !takes_model {
-            continue;
-        }
-        let table = format!("steps.{name}");
-        match step.hours {
-            Some(hours) if hours > limit => {
-                return vec![
-                    Finding::fail(format!("step `{name}` may take {hours} hours, the track allows {limit}"))
-                        .at(facts.line(&table, Some("hours")))
-                        .next(format!("say `hours = {limit}` or less under [{table}]")),
-                ];
-            }
-            Some(hours) => sum += hours,
-            None => {
-                return vec![
-                    Finding::unknown(format!("step `{name}` states no `hours`; a replay measures it against {limit}"))
-                        .at(facts.line(&table, None))
-                        .next(format!("say `hours` under [{table}], so that it is stopped in time")),
-                ];
-            }
-        }
-    }
-    let line = facts.line("submission", Some("track"));
-    if sum == 0.0 {
-        return Vec::new();
-    }
-    vec![if sum > limit {
-        Finding::fail(format!("the steps that take a model may take {sum} hours together, the track allows {limit}")).at(line)
-    } else {
-        Finding::pass(format!(
-            "the steps that take a model are stopped after {sum} hours together, the track allows {limit}; a replay measures them"
-        ))
-        .at(line)
+        let beside = match &facts.others {
+            Some(others) => format!("nobody is in another of the {} that were shown", others.len()),
+            None => "who is in two teams only the organizers see".to_owned(),
+        };
+        Finding::pass(format!("the team has {members} members, at most {most}; {beside}")).at(line)
     }]
 }
 

@@ -3,28 +3,47 @@
 //! Layer 2 (decisions): pure. A check sees [`Facts`] and nothing else; what it cannot tell is Unknown, never
 //! Pass. Must never look at a name where a digest says more.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::artifact::Artifact;
-use crate::competition::{Competition, Track};
 use crate::digest::Digest;
-use crate::lockfile::Lockfile;
-use crate::manifest::Manifest;
-use crate::text::locate;
 
 mod base;
+mod clock;
 mod cuda;
 mod data;
+mod facts;
+mod fit;
 mod hermetic;
 mod licenses;
 mod limits;
 mod lock;
+mod others;
+mod programs;
 pub mod python;
 pub mod signs;
 mod table;
+mod tensors;
 mod weights;
 
+pub use clock::clocked;
+pub use facts::{Facts, FileFacts, Found, Other, PackageFacts, PackageSeen, Seen, WeightFile};
 pub use table::TABLE;
+
+/// What a row looks at beside documents; what is dear is gathered only for rows that ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Needs {
+    /// Manifest, lock, competition, Record.
+    Documents,
+    /// Files of text among models, data, weights and code.
+    Texts,
+    /// The same, and headers of weights.
+    Headers,
+    /// The same, and weights tensor by tensor.
+    Tensors,
+    /// What packages hold.
+    Packages,
+}
 
 /// A row of the table.
 pub struct Row {
@@ -34,64 +53,10 @@ pub struct Row {
     pub summary: &'static str,
     /// How it is judged, what each answer means, how to contest one.
     pub explain: &'static str,
+    /// What it looks at.
+    pub needs: Needs,
     /// The check; nothing found: the rule does not bear on this submission.
     pub check: fn(&Facts) -> Vec<Finding>,
-}
-
-/// Everything that rules look at.
-pub struct Facts<'a> {
-    /// What the author asks for.
-    pub manifest: &'a Manifest,
-    /// Its text.
-    pub manifest_text: &'a str,
-    /// The rules, as locked.
-    pub competition: &'a Competition,
-    /// The digest of the competition file that these rules were read from.
-    pub competition_digest: Digest,
-    /// What was chosen.
-    pub lock: &'a Lockfile,
-    /// What moved since it was locked, a sentence each.
-    pub stale: Vec<String>,
-    /// What was read in files, in the lock's order.
-    pub files: Vec<FileFacts<'a>>,
-}
-
-/// What was read in one file of an artifact.
-pub struct FileFacts<'a> {
-    /// The artifact.
-    pub artifact: &'a Artifact,
-    /// Path in it; empty for a single file.
-    pub path: String,
-    /// SHA-256 of the file.
-    pub digest: Digest,
-    /// What was seen, or none where its bytes are not at hand.
-    pub seen: Option<Seen>,
-}
-
-/// What a file's bytes say; a function of them and of what kind of file the path says it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    /// Secrets: line and kind.
-    #[serde(default)]
-    pub secrets: Vec<(usize, String)>,
-    /// What a program fetches.
-    #[serde(default)]
-    pub calls: Vec<python::Call>,
-    /// Why it could not be read as what it is.
-    #[serde(default)]
-    pub unreadable: Option<String>,
-    /// Signs of generated text.
-    #[serde(default)]
-    pub signs: Option<signs::Signs>,
-    /// `model_type` of a `config.json`.
-    #[serde(default)]
-    pub model_type: Option<String>,
-    /// `base_model_name_or_path` of an `adapter_config.json`.
-    #[serde(default)]
-    pub adapter_base: Option<String>,
-    /// Licences that a card names.
-    #[serde(default)]
-    pub licenses: Vec<String>,
 }
 
 /// How a rule was answered.
@@ -197,26 +162,6 @@ impl Finding {
     }
 }
 
-impl Facts<'_> {
-    /// The track that is judged; none where the competition no longer has it.
-    fn track(&self) -> Option<&Track> {
-        self.competition.tracks.get(&self.manifest.submission.track)
-    }
-
-    /// A place in pack.toml.
-    fn line(&self, table: &str, key: Option<&str>) -> Evidence {
-        let (line, _) = locate(self.manifest_text, table, key);
-        let excerpt = self.manifest_text.lines().nth(line - 1).map(|line| line.trim().to_owned());
-        // A value may be a secret in a table of variables; no rule points into one.
-        Evidence { path: Some("pack.toml".into()), line: Some(line), excerpt, ..Evidence::default() }
-    }
-
-    /// The files of an artifact.
-    fn files_of<'s>(&'s self, artifact: &'s Artifact) -> impl Iterator<Item = &'s FileFacts<'s>> {
-        self.files.iter().filter(move |file| file.artifact.role == artifact.role && file.artifact.name == artifact.name)
-    }
-}
-
 /// An artifact as evidence.
 fn whole(artifact: &Artifact) -> Evidence {
     Evidence {
@@ -237,10 +182,10 @@ fn part(artifact: &Artifact, path: &str, digest: Digest) -> Evidence {
     }
 }
 
-/// Every finding of every row, worst first within the table's order kept.
-pub fn judge(facts: &Facts) -> Vec<Finding> {
+/// Every finding of the rows that are asked for, worst first within the table's order kept.
+pub fn judge(facts: &Facts, asked: impl Fn(&Row) -> bool) -> Vec<Finding> {
     let mut all = Vec::new();
-    for row in TABLE {
+    for row in TABLE.iter().filter(|row| asked(row)) {
         let mut found = (row.check)(facts);
         found.sort_by_key(|finding| finding.outcome);
         for mut finding in found {

@@ -3,38 +3,69 @@
 //! Layer 2 (decisions): pure. Goes on after an error and says so. Must never run what it reads, and never take
 //! a comment or a text for a call.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tree_sitter::{Node, Parser};
 
 /// A call that may fetch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Line, from 1.
     pub line: usize,
     /// What is called: the last two words of a Python name, or a program.
     pub function: String,
-    /// The repository or address, where it is written as one literal.
+    /// The repository, folder or address, where it is written as one literal or a name that stands for one.
     pub target: Option<String>,
+    /// The environment variable that says it; `target` is what stands where it is not set.
+    #[serde(default)]
+    pub variable: Option<String>,
+    /// Whether it says `trust_remote_code=True`.
+    #[serde(default)]
+    pub remote_code: bool,
     /// Whether it is a program of a shell.
     pub shell: bool,
     /// The line, cut.
     pub excerpt: String,
 }
 
-/// Calls of Python that load by name, and the keyword that may name what.
-const LOADERS: [(&str, &[&str]); 6] = [
-    ("from_pretrained", &["pretrained_model_name_or_path", "model_id"]),
-    ("load_dataset", &["path"]),
-    ("snapshot_download", &["repo_id"]),
-    ("hf_hub_download", &["repo_id"]),
-    ("urlretrieve", &["url"]),
-    ("urlopen", &["url"]),
+/// A call of Python that loads by name: its last word, the keywords that may name what, and at which place
+/// among the others it stands.
+struct Loader(&'static str, &'static [&'static str], Option<usize>);
+
+const LOADERS: [Loader; 11] = [
+    Loader("from_pretrained", &["pretrained_model_name_or_path", "model_id"], Some(0)),
+    Loader("load_dataset", &["path"], Some(0)),
+    Loader("snapshot_download", &["repo_id"], Some(0)),
+    Loader("hf_hub_download", &["repo_id"], Some(0)),
+    Loader("urlretrieve", &["url"], Some(0)),
+    Loader("urlopen", &["url"], Some(0)),
+    Loader("SentenceTransformer", &["model_name_or_path"], Some(0)),
+    Loader("LLM", &["model"], Some(0)),
+    Loader("pipeline", &["model"], None),
+    Loader("requests.get", &["url"], Some(0)),
+    Loader("hub.load", &["repo_or_dir"], Some(0)),
 ];
 /// Calls of Python that run a program.
 const RUNNERS: [&str; 7] = ["system", "popen", "run", "call", "check_call", "check_output", "Popen"];
 /// Programs that fetch.
-const FETCHERS: [&str; 9] =
-    ["wget", "curl", "git clone", "git pull", "huggingface-cli", "hf download", "pip install", "apt-get install", "gdown"];
+const FETCHERS: [&str; 15] = [
+    "wget",
+    "curl",
+    "aria2c",
+    "git clone",
+    "git pull",
+    "git lfs",
+    "huggingface-cli",
+    "hf download",
+    "pip install",
+    "pip3 install",
+    "uv sync",
+    "apt-get install",
+    "apt install",
+    "conda install",
+    "gdown",
+];
 /// Nodes of a program looked at: beyond it the file is said not to be read.
 const MAX_NODES: usize = 2_000_000;
 
@@ -60,7 +91,8 @@ pub fn shell(source: &str) -> Vec<Call> {
     for (at, line) in source.lines().enumerate() {
         let code = if line.trim_start().starts_with('#') { "" } else { line.split(" #").next().unwrap_or(line) };
         for program in fetchers(code) {
-            found.push(Call { line: at + 1, function: program.to_owned(), target: None, shell: true, excerpt: cut(line) });
+            let function = program.to_owned();
+            found.push(Call { line: at + 1, function, shell: true, excerpt: cut(line), ..Call::default() });
         }
     }
     found
@@ -76,22 +108,27 @@ pub fn python(source: &str) -> (Vec<Call>, Option<String>) {
         return (Vec::new(), Some("the parser gave up".into()));
     };
     let lines: Vec<&str> = source.lines().collect();
-    let (mut found, mut error, mut count) = (Vec::new(), None, 0);
+    let mut names = Names::default();
+    let (mut calls, mut error, mut count) = (Vec::new(), None, 0);
     // A stack of its own: a program may be nested as deeply as it likes.
     let mut cursor = tree.walk();
     'walk: loop {
         let node = cursor.node();
         count += 1;
         if count > MAX_NODES {
-            return (found, Some(format!("it has more than {MAX_NODES} parts")));
+            error = Some(format!("it has more than {MAX_NODES} parts"));
+            break 'walk;
         }
         if node.is_error() || node.is_missing() {
             error.get_or_insert_with(|| format!("line {} is no Python", node.start_position().row + 1));
         }
-        if node.kind() == "call"
-            && let Some(call) = judge(node, source, &lines)
-        {
-            found.push(call);
+        match node.kind() {
+            "call" => calls.push(node),
+            "assignment" => names.see(node, source),
+            // A name that a loop, an argument or an import gives stands for nothing that is known.
+            "for_statement" | "for_in_clause" | "augmented_assignment" | "named_expression" => names.spoil(node, source),
+            "parameters" | "lambda_parameters" => names.spoil_all(node, source),
+            _ => {}
         }
         if cursor.goto_first_child() {
             continue;
@@ -102,6 +139,7 @@ pub fn python(source: &str) -> (Vec<Call>, Option<String>) {
             }
         }
     }
+    let mut found: Vec<Call> = calls.into_iter().filter_map(|node| judge(node, source, &lines, &names)).collect();
     found.sort_by_key(|call| call.line);
     (found, error)
 }
@@ -127,7 +165,93 @@ fn literal(node: Node<'_>, source: &str) -> Option<String> {
     Some(content)
 }
 
-fn judge(node: Node<'_>, source: &str, lines: &[&str]) -> Option<Call> {
+/// Names that are given a value once in a whole file, and the value.
+#[derive(Default)]
+struct Names<'t>(BTreeMap<String, Option<Node<'t>>>);
+
+impl<'t> Names<'t> {
+    fn see(&mut self, node: Node<'t>, source: &str) {
+        let (Some(left), right) = (node.child_by_field_name("left"), node.child_by_field_name("right")) else { return };
+        if left.kind() != "identifier" {
+            return self.spoil(node, source);
+        }
+        let name = text(left, source).to_owned();
+        let value = if self.0.contains_key(&name) { None } else { right };
+        self.0.insert(name, value);
+    }
+
+    fn spoil(&mut self, node: Node<'t>, source: &str) {
+        if let Some(left) = node.child_by_field_name("left").or_else(|| node.child_by_field_name("name")) {
+            self.spoil_all(left, source);
+        }
+    }
+
+    fn spoil_all(&mut self, node: Node<'t>, source: &str) {
+        if node.kind() == "identifier" {
+            self.0.insert(text(node, source).to_owned(), None);
+        }
+        let mut cursor = node.walk();
+        for child in node.named_children(&mut cursor).take(1000) {
+            let name = child.child_by_field_name("name").unwrap_or(child);
+            if name.kind() == "identifier" {
+                self.0.insert(text(name, source).to_owned(), None);
+            } else if let Some(first) = name.named_child(0).filter(|first| first.kind() == "identifier") {
+                self.0.insert(text(first, source).to_owned(), None);
+            }
+        }
+    }
+}
+
+/// What an expression stands for: a text, and the environment variable that goes before it.
+fn value(node: Node<'_>, source: &str, names: &Names<'_>, deep: usize) -> (Option<String>, Option<String>) {
+    let unknown = (None, None);
+    if deep > 4 {
+        return unknown;
+    }
+    match node.kind() {
+        "string" => match literal(node, source) {
+            Some(text) => (Some(text), None),
+            // A folder is known for one by how it begins.
+            None => {
+                let mut cursor = node.walk();
+                let first = node.named_children(&mut cursor).find(|child| child.kind() != "string_start");
+                let begins = first.filter(|child| child.kind() == "string_content").map(|child| text(child, source));
+                (begins.filter(|text| text.starts_with('/')).map(|text| format!("{text}…")), None)
+            }
+        },
+        "identifier" => match names.0.get(text(node, source)) {
+            Some(Some(assigned)) => value(*assigned, source, names, deep + 1),
+            _ => unknown,
+        },
+        "subscript" => {
+            let of = node.child_by_field_name("value").map(|of| text(of, source));
+            let key = node.child_by_field_name("subscript").and_then(|key| literal(key, source));
+            match (of, key) {
+                (Some("os.environ" | "environ"), Some(key)) => (None, Some(key)),
+                _ => unknown,
+            }
+        }
+        "call" => {
+            let (Some(function), Some(arguments)) = (node.child_by_field_name("function"), node.child_by_field_name("arguments"))
+            else {
+                return unknown;
+            };
+            let mut cursor = arguments.walk();
+            let arguments: Vec<Node> = arguments.named_children(&mut cursor).collect();
+            match (text(function, source), &arguments[..]) {
+                ("os.environ.get" | "environ.get" | "os.getenv" | "getenv", [key, rest @ ..]) => {
+                    let default = rest.first().and_then(|default| literal(*default, source));
+                    (default, literal(*key, source))
+                }
+                ("str" | "Path" | "pathlib.Path", [one]) => value(*one, source, names, deep + 1),
+                _ => unknown,
+            }
+        }
+        _ => unknown,
+    }
+}
+
+fn judge(node: Node<'_>, source: &str, lines: &[&str], names: &Names<'_>) -> Option<Call> {
     let name = text(node.child_by_field_name("function")?, source);
     let last = name.rsplit('.').next()?.trim();
     let arguments = node.child_by_field_name("arguments")?;
@@ -135,18 +259,40 @@ fn judge(node: Node<'_>, source: &str, lines: &[&str]) -> Option<Call> {
     let arguments: Vec<Node> = arguments.named_children(&mut cursor).filter(|child| child.kind() != "comment").collect();
     let line = node.start_position().row + 1;
     let excerpt = cut(lines.get(line - 1).copied().unwrap_or_default());
-    if let Some((_, keywords)) = LOADERS.iter().find(|(loader, _)| *loader == last) {
-        let keyword = |argument: &&Node| {
+    let keyword = |wanted: &[&str]| {
+        let is = |argument: &&Node| {
             argument.kind() == "keyword_argument"
-                && argument.child_by_field_name("name").is_some_and(|name| keywords.contains(&text(name, source)))
+                && argument.child_by_field_name("name").is_some_and(|name| wanted.contains(&text(name, source)))
         };
-        let value = match arguments.iter().find(keyword) {
-            Some(argument) => argument.child_by_field_name("value"),
-            None => arguments.first().copied().filter(|first| first.kind() != "keyword_argument"),
-        };
-        let function: Vec<&str> = name.rsplit('.').take(2).map(str::trim).collect();
-        let function = function.into_iter().rev().collect::<Vec<_>>().join(".").chars().take(80).collect();
-        return Some(Call { line, function, target: value.and_then(|value| literal(value, source)), shell: false, excerpt });
+        arguments.iter().find(is).and_then(|argument| argument.child_by_field_name("value"))
+    };
+    let function: Vec<&str> = name.rsplit('.').take(2).map(str::trim).collect();
+    let function: String = function.into_iter().rev().collect::<Vec<_>>().join(".").chars().take(80).collect();
+    let is = |loader: &&Loader| loader.0 == last || loader.0.contains('.') && function == loader.0;
+    if let Some(Loader(_, keywords, place)) = LOADERS.iter().find(is) {
+        // `PeftModel.from_pretrained(model, adapter)`: the first is no name.
+        let place = if function.starts_with("Peft") { place.map(|place| place + 1) } else { *place };
+        let positional: Vec<&Node> = arguments.iter().filter(|argument| argument.kind() != "keyword_argument").collect();
+        let named = keyword(keywords).or_else(|| place.and_then(|place| positional.get(place).map(|node| **node)));
+        if named.is_none() && place.is_none() {
+            return None;
+        }
+        let (target, variable) = named.map_or((None, None), |node| value(node, source, names, 0));
+        // A builder of the library's own reads files; they are what may be fetched.
+        if last == "load_dataset" && target.as_deref().is_some_and(|name| BUILDERS.contains(&name)) {
+            let (target, variable) =
+                keyword(&["data_files", "data_dir"]).map_or((None, None), |node| value(node, source, names, 0));
+            return target.filter(|target| target.contains("://")).map(|target| Call {
+                line,
+                function,
+                target: Some(target),
+                variable,
+                excerpt,
+                ..Call::default()
+            });
+        }
+        let remote_code = keyword(&["trust_remote_code"]).is_some_and(|value| text(value, source) == "True");
+        return Some(Call { line, function, target, variable, remote_code, shell: false, excerpt });
     }
     if RUNNERS.contains(&last) {
         let mut words = Vec::new();
@@ -159,10 +305,13 @@ fn judge(node: Node<'_>, source: &str, lines: &[&str]) -> Option<Call> {
             }
         }
         let program = fetchers(&words.join(" ")).into_iter().next()?;
-        return Some(Call { line, function: program.to_owned(), target: None, shell: true, excerpt });
+        return Some(Call { line, function: program.to_owned(), shell: true, excerpt, ..Call::default() });
     }
     None
 }
+
+/// What `load_dataset` reads files with.
+const BUILDERS: [&str; 9] = ["json", "csv", "parquet", "text", "arrow", "pandas", "imagefolder", "audiofolder", "webdataset"];
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +339,33 @@ mod tests {
             ]
         );
         assert_eq!(python(source).1, None);
+    }
+
+    #[test]
+    fn names_and_variables_stand_for_what_they_are_given_once() {
+        let source = "import os\nBASE = 'owner/model'\nX.from_pretrained(BASE)\nHERE = os.environ.get('MODEL', 'a/b')\n\
+                      X.from_pretrained(HERE, trust_remote_code=True)\nX.from_pretrained(os.environ['M'])\nTWICE = 'a'\nTWICE = 'b'\n\
+                      X.from_pretrained(TWICE)\nPeftModel.from_pretrained(m, '/weights/adapter')\nX.from_pretrained(f'/models/{n}')\n\
+                      load_dataset('json', data_files='/data/x.jsonl')\nload_dataset('csv', data_files='https://e.example/x')\n\
+                      def f(BASE): pass\n";
+        let found = python(source).0;
+        let shown: Vec<_> =
+            found.iter().map(|call| (call.line, call.target.as_deref(), call.variable.as_deref(), call.remote_code)).collect();
+        assert_eq!(
+            shown,
+            [
+                // An argument of this name may be anything.
+                (3, None, None, false),
+                (5, Some("a/b"), Some("MODEL"), true),
+                (6, None, Some("M"), false),
+                (9, None, None, false),
+                (10, Some("/weights/adapter"), None, false),
+                (11, Some("/models/…"), None, false),
+                (13, Some("https://e.example/x"), None, false),
+            ]
+        );
+        assert_eq!(python("B = 'o/m'\nX.from_pretrained(B)\n").0[0].target.as_deref(), Some("o/m"));
+        assert_eq!(python("for B in x:\n  X.from_pretrained(B)\nB = 'o/m'\n").0[0].target, None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use aho_corasick::AhoCorasick;
 use serde::{Deserialize, Serialize};
 
 /// The phrases, in any letter case.
-pub const PHRASES: [&str; 10] = [
+pub const PHRASES: [&str; 18] = [
     "as an ai language model",
     "as a large language model",
     "as an ai assistant",
@@ -20,6 +20,14 @@ pub const PHRASES: [&str; 10] = [
     "created by openai",
     "i am chatgpt",
     "i'm chatgpt",
+    "i\u{2019}m an ai language model",
+    "i\u{2019}m chatgpt",
+    "i'm sorry, but as an ai",
+    "i am an artificial intelligence language model",
+    "as of my last knowledge update",
+    "as of my knowledge cutoff",
+    "trained by anthropic",
+    "i cannot fulfill that request as an ai",
 ];
 /// Samples that are kept.
 const SAMPLES: usize = 3;

@@ -2,7 +2,7 @@
 //!
 //! Layer 2 (decisions): pure. `competition::CHECKS` and docs/rules.md are held equal to it by tests.
 
-use super::{Row, base, cuda, data, hermetic, licenses, limits, lock, weights};
+use super::{Needs, Row, base, clock, cuda, data, fit, hermetic, licenses, limits, lock, others, programs, weights};
 
 /// Every rule there is.
 pub const TABLE: &[Row] = &[
@@ -12,6 +12,7 @@ pub const TABLE: &[Row] = &[
         explain: "Reads `base_model_name_or_path` in each adapter_config.json among the weights and compares it with the locked base model's \
                   repository. An adapter is judged by the base it names, not by its own name. To contest a fail, lock the base model it was \
                   trained from.",
+        needs: Needs::Texts,
         check: weights::adapter_base,
     },
     Row {
@@ -21,12 +22,14 @@ pub const TABLE: &[Row] = &[
                   certain. One of them refused: fail, whatever the model is called. None listed: the repository and commit are judged against \
                   the approved families, which is probable and says so; from any other source a name proves nothing, and the answer is \
                   unknown. A re-saved, resharded or merged model has other digests: an organizer adds those to `[[approved]]`.",
+        needs: Needs::Tensors,
         check: base::approved,
     },
     Row {
         id: "base-config",
         summary: "config.json is that of the base model's family",
         explain: "Compares `model_type` in the base model's config.json with what the competition says of the family that digest or name give.",
+        needs: Needs::Tensors,
         check: base::config,
     },
     Row {
@@ -35,6 +38,7 @@ pub const TABLE: &[Row] = &[
         explain: "Fails where a listed digest says that a file belongs to another model than the one it is called: a folder called \
                   Mistral-7B-v0.1 that holds the Instruct sibling's shards has been seen in public. The sibling has equal sizes, config, \
                   index and tokenizer, so only digests tell.",
+        needs: Needs::Tensors,
         check: base::name,
     },
     Row {
@@ -42,6 +46,7 @@ pub const TABLE: &[Row] = &[
         summary: "the base model comes from its original repository",
         explain: "Repositories that are known to hold copies are flagged. Where the bytes are those of an approved model the answer is unknown \
                   and says both, since a digest accepts what a name flags; where no digest is listed it is a fail.",
+        needs: Needs::Tensors,
         check: base::original,
     },
     Row {
@@ -49,6 +54,7 @@ pub const TABLE: &[Row] = &[
         summary: "the base model is not tuned for instructions",
         explain: "By digest where one is listed, else by the patterns of names that the competition lists (`*-chat`, `*-instruct`, …), in any \
                   letter case. A name without such a word proves nothing: unknown.",
+        needs: Needs::Tensors,
         check: base::tuned,
     },
     Row {
@@ -56,6 +62,7 @@ pub const TABLE: &[Row] = &[
         summary: "the CUDA toolkit makes code for the track's GPU",
         explain: "Compares [cuda] version with the first toolkit that knows the track's compute capability: sm_80 11.0, sm_89 and sm_90 11.8. \
                   Without [cuda] the answer is unknown.",
+        needs: Needs::Documents,
         check: cuda::capability,
     },
     Row {
@@ -63,6 +70,7 @@ pub const TABLE: &[Row] = &[
         summary: "the track's driver runs the CUDA toolkit",
         explain: "Compares the track's `driver` with the oldest Linux driver of the toolkit's major version. Unknown where the track does not \
                   say which driver it has.",
+        needs: Needs::Documents,
         check: cuda::driver,
     },
     Row {
@@ -70,6 +78,7 @@ pub const TABLE: &[Row] = &[
         summary: "data shows no sign of a model's hand",
         explain: "Counts phrases that models say of themselves in JSONL, JSON, CSV and TXT files. A sign is no proof, so that the answer is \
                   unknown with a count and three samples, never fail; without a sign it passes, which proves nothing either.",
+        needs: Needs::Texts,
         check: data::generated_text,
     },
     Row {
@@ -78,6 +87,7 @@ pub const TABLE: &[Row] = &[
         explain: "Takes each model in `generated-by` through the competition's matrix: refused, allowed, or allowed for some families and under \
                   some licences only. A data set without `generated-by` is unknown. Outputs of steps that are never replayed are judged as \
                   declared inputs.",
+        needs: Needs::Tensors,
         check: data::generators,
     },
     Row {
@@ -85,6 +95,7 @@ pub const TABLE: &[Row] = &[
         summary: "no data set is one that the competition refuses",
         explain: "Compares the repositories of locked data sets with those the organizers ruled on. Evidence is use: names in a framework's \
                   registry count for nothing, a data set in the lock does. A data set nobody ruled on is unknown.",
+        needs: Needs::Documents,
         check: data::known_sets,
     },
     Row {
@@ -92,12 +103,14 @@ pub const TABLE: &[Row] = &[
         summary: "every data set is public",
         explain: "Passes where a data set is pinned in a public source (`hf`, `git`, `url`, `pypi`). One that lies beside pack.toml is unknown; \
                   one that a step makes which is never replayed fails, since nobody else can have it.",
+        needs: Needs::Documents,
         check: data::public,
     },
     Row {
         id: "image-disk",
         summary: "what is locked fits the host's disk",
         explain: "Adds what the lock names, packages as they are compressed: a lower bound. Above half of the disk the answer is unknown.",
+        needs: Needs::Packages,
         check: limits::disk,
     },
     Row {
@@ -105,44 +118,69 @@ pub const TABLE: &[Row] = &[
         summary: "the base model's licence is taken",
         explain: "The licence is read in the model's card, else in pack.toml, else in the competition's list of models and families, and judged \
                   as an SPDX expression against the licence table. What the table does not name is unknown, as is a card without a licence.",
+        needs: Needs::Tensors,
         check: licenses::of_base,
     },
     Row {
         id: "license-data",
         summary: "each data set's licence is taken",
         explain: "As license-base, for every data set that is a declared input.",
+        needs: Needs::Texts,
         check: licenses::of_data,
     },
     Row {
         id: "license-submission",
         summary: "the submission's own licence is taken",
         explain: "Judges `license` under [submission] as an SPDX expression against the licence table.",
+        needs: Needs::Documents,
         check: licenses::of_submission,
+    },
+    Row {
+        id: "license-together",
+        summary: "the licences of base, data, code and output go together",
+        explain: "Joins the licences of base model, declared data, the submission and the cards of its weights into one SPDX expression \
+                  and judges it. Fails where the base or data bear a licence that the table lists under `inherit` and the submission \
+                  does not, where the submission bears one that is taken by exception and nothing it is made from does, and where two \
+                  bear a pair that is listed as `incompatible`.",
+        needs: Needs::Tensors,
+        check: licenses::together,
     },
     Row {
         id: "lock-answers",
         summary: "pack.lock answers pack.toml, under the locked competition",
         explain: "Fails where `pack lock --check` would. Unknown where the competition file that was locked is not at hand, so that another \
                   one was judged by.",
+        needs: Needs::Documents,
         check: lock::answers,
     },
     Row {
         id: "lock-basis",
         summary: "no digest is merely observed where its source publishes one",
         explain: "Fails for packages of an index that publishes digests. What is claimed to be a step's output is unknown until a replay.",
+        needs: Needs::Documents,
         check: lock::basis,
     },
     Row {
         id: "lock-closed",
         summary: "everything that goes in is locked",
         explain: "Each model, data set, weight and output of pack.toml has an entry, and packages have their signed lists.",
+        needs: Needs::Documents,
         check: lock::closed,
+    },
+    Row {
+        id: "models-other",
+        summary: "no model stands beside the base but approved ones",
+        explain: "Judges every other entry of [models] by the digests and tensors that the competition lists: an approved one passes, a \
+                  refused one or a name of tuned models fails, any other is unknown.",
+        needs: Needs::Tensors,
+        check: base::others,
     },
     Row {
         id: "no-secrets",
         summary: "no text file holds a secret",
         explain: "Looks for access tokens, private keys and passwords in every text file that can go into an image, package archives apart. \
                   A finding has a place and a kind, never the secret.",
+        needs: Needs::Packages,
         check: hermetic::secrets,
     },
     Row {
@@ -151,48 +189,113 @@ pub const TABLE: &[Row] = &[
         explain: "Reads the served Python by its grammar and shell scripts by line: `from_pretrained`, `load_dataset`, downloads of the Hub, \
                   `wget`, `curl`, `git clone`, `pip install`. What is locked may be loaded by its repository's name; a target that is only \
                   known when it runs is unknown.",
+        needs: Needs::Texts,
         check: hermetic::fetched,
+    },
+    Row {
+        id: "serving-images",
+        summary: "one serving image is made",
+        explain: "A project makes one serving image, from [serve]; compared with `images` of the serving contract. The training image is \
+                  another matter: see training-image.",
+        needs: Needs::Documents,
+        check: limits::one_image,
     },
     Row {
         id: "serving-port",
         summary: "one server listens on the competition's port",
         explain: "Compares `port` under [serve], and `--port` in its command, with the serving contract.",
+        needs: Needs::Documents,
         check: limits::port,
+    },
+    Row {
+        id: "serving-program",
+        summary: "the serving image holds the program that it runs",
+        explain: "Looks for the first word of [serve] command in the folders of PATH, among the files that the locked packages bring, or \
+                  among the served code; and for a script that it is given. What the program itself needs the serving test shows.",
+        needs: Needs::Packages,
+        check: programs::present,
     },
     Row {
         id: "steps-replayed",
         summary: "every step can be replayed",
         explain: "A step with replay = \"never\" is a declared input: unknown, and a fail where it makes served weights.",
+        needs: Needs::Documents,
         check: lock::replayed,
+    },
+    Row {
+        id: "submissions-alike",
+        summary: "no other team handed in the same",
+        explain: "Compares the served weights and the code with those of the submissions that `--among DIR` shows. The same weights to \
+                  the byte fail, the same code is unknown; what is merely alike is for people. Without `--among` it is unknown.",
+        needs: Needs::Documents,
+        check: others::alike,
+    },
+    Row {
+        id: "submissions-count",
+        summary: "the team has not too many submissions in the track",
+        explain: "Counts the submissions of the same members in the same track among those that `--among DIR` shows, this one included. \
+                  Without `--among` it is unknown: a project cannot know of others.",
+        needs: Needs::Documents,
+        check: others::count,
     },
     Row {
         id: "team-size",
         summary: "the team is not too large",
         explain: "Counts `team` under [submission]. Who is in two teams only the organizers see.",
+        needs: Needs::Documents,
         check: limits::team,
+    },
+    Row {
+        id: "training-gpu",
+        summary: "the training ran on the track's GPU",
+        explain: "Reads in pack.record.json on which GPUs the steps ran that take a model and feed the served weights, and compares \
+                  their names with the track's. Without a Record it is unknown.",
+        needs: Needs::Documents,
+        check: clock::gpu,
     },
     Row {
         id: "training-hours",
         summary: "the steps are stopped within the track's time",
         explain: "Adds `hours` of the steps that take a model. What they really take a replay measures.",
-        check: limits::hours,
+        needs: Needs::Documents,
+        check: clock::hours,
     },
     Row {
         id: "training-image",
         summary: "a training image makes every served weight",
         explain: "Where the competition asks for one: each weight under [serve] is the output of a step.",
+        needs: Needs::Documents,
         check: limits::training_image,
+    },
+    Row {
+        id: "weights-finite",
+        summary: "every number of the weights is finite",
+        explain: "Reads the submission's weights tensor by tensor and counts NaN and infinity in each float. One is enough to fail. \
+                  Numbers in quantised blocks are not looked at: unknown.",
+        needs: Needs::Tensors,
+        check: weights::finite,
+    },
+    Row {
+        id: "weights-fit",
+        summary: "weights fit the locked base model",
+        explain: "By the headers alone. An adapter's shapes, ranks and target modules are held against its adapter_config.json and the \
+                  base model's tensors; weights without one are a full fine-tune and have the base model's tensors in the same shapes. \
+                  Quantised weights, and a base that is not at hand, are unknown.",
+        needs: Needs::Headers,
+        check: fit::fits,
     },
     Row {
         id: "weights-format",
         summary: "weights run nothing when they are loaded",
         explain: "Pickle formats (.bin, .pt, .pth, .pkl, .ckpt) among the weights of the submission fail, and are never opened.",
+        needs: Needs::Headers,
         check: weights::format,
     },
     Row {
         id: "weights-in-code",
         summary: "no weights lie among the code",
         explain: "Formats of weights in [code] fail; a file above 64 MiB is unknown.",
+        needs: Needs::Documents,
         check: weights::in_code,
     },
     Row {
@@ -201,6 +304,15 @@ pub const TABLE: &[Row] = &[
         explain: "Adds served weights as stored, in the smaller format where there are two: a lower bound of what they take of the GPU, or of \
                   the host without one. More than that is unknown, since they may be quantised when loaded, \
                   and a fail where a sixteenth is still more.",
+        needs: Needs::Headers,
         check: limits::memory,
+    },
+    Row {
+        id: "weights-own",
+        summary: "the weights are no other model's",
+        explain: "Compares the submission's weights, file for file and tensor for tensor, with the models that the competition refuses: \
+                  all of one fails, some of one is unknown.",
+        needs: Needs::Tensors,
+        check: base::weights_own,
     },
 ];

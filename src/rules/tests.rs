@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::artifact::{Basis, Commit, HubKind, HubPin, Name, PathPin, Pin, Role, StepPin};
-use crate::competition::{BUILT_IN, CHECKS};
-use crate::lockfile::CompetitionPin;
+use crate::artifact::{Basis, Commit, HubKind, HubPin, Name, PathPin, Pin, PypiPin, Role, StepPin};
+use crate::competition::{BUILT_IN, CHECKS, Competition};
+use crate::lockfile::{CompetitionPin, Lockfile};
+use crate::manifest::Manifest;
 use crate::path::ImagePath;
+use crate::record::{self, Attempt, Ending, Execution, Gpu, Host, Isolation, Record, StepRecord};
 use crate::tree::{Mode, Tree, TreeFile};
+use crate::weights::numbers::NonFinite;
+use crate::weights::{Content, Dtype, Format, Header, Measured, Tensor, TensorInfo};
 
 const MANIFEST: &str = r#"[submission]
 name = "x"
@@ -36,6 +40,7 @@ path = "."
 command = ["python", "train.py"]
 inputs = ["base", "lima"]
 outputs = { adapter = "weights" }
+gpu = true
 hours = 10.0
 
 [serve]
@@ -54,8 +59,90 @@ struct World {
     lock: Lockfile,
     /// By artifact and path; what is not named has nothing to say.
     seen: BTreeMap<(String, String), Option<Seen>>,
+    /// By artifact and path; what is not named is not at hand.
+    weights: BTreeMap<(String, String), Found>,
+    package: Option<PackageSeen>,
+    record: Option<Result<Record, String>>,
+    others: Option<Vec<Other>>,
     stale: Vec<String>,
     other_competition: bool,
+}
+
+const ADAPTER: &str =
+    r#"{"peft_type":"LORA","r":2,"target_modules":["q"],"base_model_name_or_path":"mistralai/Mistral-7B-v0.1"}"#;
+
+/// A file of tensors from a text: `name shape content` a line.
+fn tensors(text: &str) -> Content {
+    let dtype = Dtype::named("BF16").unwrap();
+    let one = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let shape: Vec<u64> = words[1].split(',').map(|n| n.parse().unwrap()).collect();
+        let non_finite = Some(NonFinite { nan: u64::from(words[2] == "NAN"), infinite: 0 });
+        let tensor = Tensor { name: words[0].into(), dtype, shape: shape.clone(), digest: Digest::of(words[2].as_bytes()) };
+        let info = TensorInfo { name: words[0].into(), dtype, bytes: dtype.bytes(&shape).unwrap(), shape, offset: 0 };
+        (info, Measured { tensor, non_finite })
+    };
+    let (infos, measured) = text.lines().filter(|line| !line.trim().is_empty()).map(one).unzip();
+    Content { header: Header { format: Format::Safetensors, tensors: infos, metadata: Vec::new() }, tensors: measured }
+}
+
+const BASE: &str = "model.embed_tokens.weight 8,4 E\nmodel.layers.0.q.weight 6,4 Q0\nmodel.layers.1.q.weight 6,4 Q1\n";
+const LORA: &str =
+    "base_model.model.model.layers.0.q.lora_A.weight 2,4 A\nbase_model.model.model.layers.0.q.lora_B.weight 6,2 B\n";
+
+/// A Record of step `train`: hours and GPUs of its runs.
+fn ran(runs: &[(f64, &[&str])]) -> Record {
+    let attempt = |(hours, gpus): &(f64, &[&str])| Attempt {
+        begun: "2023-10-01T00:00:00Z".into(),
+        execution: Some(Execution {
+            started: "2023-10-01T00:00:00Z".into(),
+            finished: "2023-10-02T00:00:00Z".into(),
+            seconds: hours * 3600.0,
+            ending: Ending::Exited { code: 0 },
+            peak_memory: None,
+            isolation: Isolation {
+                runner: "embedded".into(),
+                sealed: true,
+                user: "root".into(),
+                memory: "cgroup".into(),
+                processes: "cgroup".into(),
+                notes: Vec::new(),
+            },
+            host: Host {
+                gpus: gpus.iter().map(|name| Gpu { name: (*name).into(), multiprocessors: None }).collect(),
+                ..Host::default()
+            },
+        }),
+        from: None,
+    };
+    let step = StepRecord {
+        key: Digest::of(b"key"),
+        image: None,
+        sees: serde_json::Value::Null,
+        code: Tree::default(),
+        attempts: runs.iter().map(attempt).collect(),
+        outputs: BTreeMap::new(),
+        checkpoints: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+    };
+    Record { version: record::VERSION, pack: "0".into(), steps: BTreeMap::from([(name("train"), step)]) }
+}
+
+const GPU: &[&str] = &["NVIDIA GeForce RTX 4090"];
+
+fn other(team: &[&str], weights: &[u8], code: &[u8]) -> Other {
+    Other {
+        name: "theirs".into(),
+        competition: "neurips-2023-llm-efficiency".into(),
+        track: "rtx4090".into(),
+        team: team.iter().map(|name| (*name).to_owned()).collect(),
+        code: Some(Digest::of(code)),
+        weights: vec![Digest::of(weights)],
+    }
+}
+
+fn adapter_of(base: &str) -> Seen {
+    Seen { is_text: true, adapter: Some(ADAPTER.replace("mistralai/Mistral-7B-v0.1", base)), ..Seen::default() }
 }
 
 fn name(text: &str) -> Name {
@@ -99,6 +186,16 @@ impl World {
         let shard = |(path, hex): (&'static str, &str)| (path, Digest::from_hex(hex).unwrap(), 5_000_000_000);
         let base = [plain("config.json"), shard(SHARDS[0]), shard(SHARDS[1])];
         let step = Pin::Step(StepPin { step: name("train"), key: Digest::of(b"key") });
+        let wheel = Pin::Pypi(PypiPin {
+            package: name("server"),
+            version: "1".into(),
+            file: "server-1-py3-none-any.whl".into(),
+            index: None,
+            archive: None,
+            patterns: Vec::new(),
+        });
+        let mut python = artifact("server", Role::Python, wheel, &[plain("p.whl")]);
+        python.basis = Basis::Published;
         let lock = Lockfile {
             plan: crate::plan::VERSION,
             meaning: Digest::of(b"m"),
@@ -112,6 +209,7 @@ impl World {
                 artifact("lima", Role::Data, hub(HubKind::Dataset, "GAIR/lima"), &[plain("train.jsonl")]),
                 artifact("adapter", Role::Weights, step, &[plain("adapter_config.json"), plain("adapter.safetensors")]),
                 artifact("code", Role::Code, Pin::Path(PathPin { path: ".".into() }), &[plain("serve.py")]),
+                python,
             ],
         };
         let competition = BUILT_IN.iter().find(|(name, _)| name.starts_with("neurips")).unwrap().1;
@@ -120,18 +218,52 @@ impl World {
             competition: competition.replacen("gpu-memory-gb = 24\n", "gpu-memory-gb = 24\ndriver = \"535.104.05\"\n", 1),
             lock,
             seen: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            package: Some(PackageSeen { programs: vec!["usr/bin/python".into()], bytes: 9, ..PackageSeen::default() }),
+            record: Some(Ok(ran(&[(10.0, GPU)]))),
+            others: Some(vec![other(&["z"], b"w", b"c")]),
             stale: Vec::new(),
             other_competition: false,
         };
+        world.hold("base", SHARDS[0].0, BASE);
+        world.hold("base", SHARDS[1].0, "");
+        world.hold("adapter", "adapter.safetensors", LORA);
         world.see("base", "config.json", Seen { model_type: Some("mistral".into()), ..Seen::default() });
-        let adapter_base = Some("mistralai/Mistral-7B-v0.1".into());
-        world.see("adapter", "adapter_config.json", Seen { adapter_base, ..Seen::default() });
-        world.see("lima", "train.jsonl", Seen { signs: Some(signs::Signs::default()), ..Seen::default() });
+        world.see("adapter", "adapter_config.json", adapter_of("mistralai/Mistral-7B-v0.1"));
+        world.see("lima", "train.jsonl", Seen { is_text: true, signs: Some(signs::Signs::default()), ..Seen::default() });
         world
     }
 
     fn see(&mut self, artifact: &str, path: &str, seen: Seen) {
         self.seen.insert((artifact.into(), path.into()), Some(seen));
+    }
+
+    /// A file of weights by its tensors.
+    fn hold(&mut self, artifact: &str, path: &str, text: &str) {
+        self.weights.insert((artifact.into(), path.into()), Found::Tensors(tensors(text)));
+    }
+
+    /// The competition lists a model by its tensors.
+    fn list(&mut self, table: &str, model: &str, text: &str) {
+        let lines: Vec<String> = tensors(text)
+            .tensors
+            .iter()
+            .map(|one| {
+                let tensor = &one.tensor;
+                format!(
+                    "{{ name = '{}', dtype = '{}', shape = {:?}, sha256 = '{}' }}",
+                    tensor.name,
+                    tensor.dtype,
+                    tensor.shape,
+                    tensor.digest.hex()
+                )
+            })
+            .collect();
+        let entry = format!(
+            "[[{table}]]\nmodel = '{model}'\nfamily = 'mistral'\nbecause = 'B.'\ntensors = [{}]\n\n[[rules]]",
+            lines.join(", ")
+        );
+        self.rule("[[rules]]", &entry);
     }
 
     fn lose(&mut self, artifact: &str, path: &str) {
@@ -166,21 +298,38 @@ impl World {
         self.artifact("base").pin = hub(HubKind::Model, repository);
     }
 
+    /// The base model as one file of these tensors, from a folder, called so.
+    fn by_tensor(&mut self, called: &str, text: &str) {
+        self.list("approved", "mistralai/Mistral-7B-v0.1", BASE);
+        self.files("base", &[plain("config.json"), plain("model.safetensors")]);
+        self.artifact("base").pin = Pin::Path(PathPin { path: "model".into() });
+        self.edit("hf = \"mistralai/Mistral-7B-v0.1\"", &format!("path = \"model\"\nrepo = \"{called}\""));
+        self.hold("base", "model.safetensors", text);
+    }
+
     fn judge(&self) -> Vec<Finding> {
         let manifest = Manifest::parse(&self.manifest).unwrap();
         let competition = Competition::parse("c", &self.competition).unwrap();
-        let mut files = Vec::new();
-        for artifact in &self.lock.artifacts {
+        let (mut files, mut weights) = (Vec::new(), Vec::new());
+        let (packages, trees): (Vec<_>, Vec<_>) = self.lock.artifacts.iter().partition(|artifact| artifact.role == Role::Python);
+        for artifact in trees {
             for file in artifact.files.iter().flat_map(|tree| tree.files()) {
-                if file.path.as_str().ends_with(".safetensors") {
+                let is = |end: &str| file.path.as_str().to_lowercase().ends_with(end);
+                if matches!(artifact.role, Role::Model | Role::Weights) && (is(".safetensors") || is(".bin")) {
+                    let key = (artifact.name.to_string(), file.path.to_string());
+                    let found = self.weights.get(&key).cloned().unwrap_or(Found::Absent);
+                    weights.push(WeightFile { artifact, path: key.1, digest: file.digest, found });
+                    continue;
+                }
+                if is(".safetensors") {
                     continue;
                 }
                 let key = (artifact.name.to_string(), file.path.to_string());
-                let seen = self.seen.get(&key).cloned().unwrap_or_else(|| Some(Seen::default()));
+                let seen = self.seen.get(&key).cloned().unwrap_or_else(|| Some(Seen { is_text: true, ..Seen::default() }));
                 files.push(FileFacts { artifact, path: key.1, digest: file.digest, seen });
             }
         }
-        judge(&Facts {
+        let facts = Facts {
             manifest: &manifest,
             manifest_text: &self.manifest,
             competition: &competition,
@@ -188,7 +337,12 @@ impl World {
             lock: &self.lock,
             stale: self.stale.clone(),
             files,
-        })
+            weights,
+            packages: packages.into_iter().map(|artifact| PackageFacts { artifact, seen: self.package.clone() }).collect(),
+            record: self.record.clone(),
+            others: self.others.clone(),
+        };
+        judge(&facts, |_| true)
     }
 }
 
@@ -221,21 +375,43 @@ use Outcome::{Fail, Unknown};
 type Case = (&'static str, Outcome, fn(&mut World));
 
 const CASES: &[Case] = &[
-    ("adapter-base", Fail, |w| {
-        w.see("adapter", "adapter_config.json", Seen { adapter_base: Some("Qwen/Qwen-7B".into()), ..Seen::default() })
-    }),
+    ("adapter-base", Fail, |w| w.see("adapter", "adapter_config.json", adapter_of("Qwen/Qwen-7B"))),
     ("adapter-base", Unknown, |w| w.lose("adapter", "adapter_config.json")),
+    ("adapter-base", Unknown, |w| w.see("adapter", "adapter_config.json", adapter_of("/models/base"))),
     ("base-approved", Fail, refused_shard),
-    ("base-approved", Fail, |w| w.resaved("someone/else")),
+    ("base-approved", Fail, |w| {
+        w.resaved("someone/else");
+        w.see("base", "config.json", Seen { is_text: true, model_type: Some("gemma".into()), ..Seen::default() });
+    }),
     ("base-approved", Fail, |w| w.resaved("Qwen/Qwen-7B-Chat")),
+    // By tensor: one changed, two layers swapped, the refused sibling under the base's name.
+    ("base-approved", Fail, |w| w.by_tensor("mistralai/Mistral-7B-v0.1", &BASE.replace("Q1", "X"))),
+    ("base-approved", Fail, |w| {
+        w.by_tensor("mistralai/Mistral-7B-v0.1", &BASE.replace("Q1", "X").replace("Q0", "Q1").replace("X", "Q0"))
+    }),
+    ("base-approved", Fail, |w| {
+        w.by_tensor("mistralai/Mistral-7B-v0.1", &BASE.replace('Q', "I"));
+        w.list("refused", "mistralai/Mistral-7B-Instruct-v0.1", &BASE.replace('Q', "I"));
+    }),
     ("base-approved", Unknown, |w| w.resaved("NousResearch/Llama-2-7b-hf")),
+    // Nobody listed it by tensor: a resharded one cannot be told from a stranger of the same kind.
+    ("base-approved", Unknown, |w| w.resaved("someone/else")),
+    ("base-approved", Unknown, |w| w.by_tensor("mistralai/Mistral-7B-v0.1", &format!("{BASE}head 1 H\n"))),
+    ("base-approved", Unknown, |w| w.by_tensor("mistralai/Mistral-7B-v0.1", "model.embed_tokens.weight 8,4 E\n")),
+    ("base-approved", Unknown, |w| w.by_tensor("mistralai/Mistral-7B-v0.1", &BASE.replace(" E", " F").replace('Q', "F"))),
     ("base-config", Fail, |w| w.see("base", "config.json", Seen { model_type: Some("llama".into()), ..Seen::default() })),
     ("base-config", Unknown, |w| w.lose("base", "config.json")),
     ("base-name", Fail, refused_shard),
+    ("base-name", Fail, |w| w.by_tensor("meta-llama/Llama-2-7b-hf", BASE)),
     ("base-name", Unknown, |w| w.resaved("mistralai/Mistral-7B-v0.1")),
     ("base-original", Fail, |w| w.resaved("huggyllama/llama-7b")),
+    ("base-original", Unknown, |w| w.by_tensor("someone/else", BASE)),
     ("base-original", Unknown, |w| w.artifact("base").pin = hub(HubKind::Model, "NousResearch/Llama-2-7b-hf")),
     ("base-tuned", Fail, refused_shard),
+    ("base-tuned", Fail, |w| {
+        w.by_tensor("someone/else", &BASE.replace("Q1", "I"));
+        w.list("refused", "mistralai/Mistral-7B-Instruct-v0.1", &BASE.replace("Q1", "I"));
+    }),
     ("base-tuned", Fail, |w| w.resaved("meta-llama/Llama-2-7b-Chat-hf")),
     ("base-tuned", Unknown, |w| w.resaved("mistralai/Mistral-7B-v0.1")),
     ("cuda-capability", Fail, |w| w.edit("\"12.4\"", "\"11.7\"")),
@@ -244,8 +420,10 @@ const CASES: &[Case] = &[
     ("cuda-driver", Unknown, |w| w.rule("driver = \"535.104.05\"\n", "")),
     ("data-generated-text", Unknown, |w| {
         let signs = signs::find(&signs::finder(), &b"{}\nAs an AI language model, I\n"[..]).unwrap();
-        w.see("lima", "train.jsonl", Seen { signs: Some(signs), ..Seen::default() });
+        w.see("lima", "train.jsonl", Seen { is_text: true, signs: Some(signs), ..Seen::default() });
     }),
+    ("data-generated-text", Unknown, |w| w.see("lima", "train.jsonl", Seen::default())),
+    ("data-generated-text", Unknown, |w| w.lose("lima", "train.jsonl")),
     ("data-generators", Fail, |w| w.edit("generated-by = []", "generated-by = [\"gpt-4\"]")),
     // R10: Llama 2 wrote it, Mistral is tuned with it.
     ("data-generators", Fail, |w| w.edit("generated-by = []", "generated-by = [\"meta-llama/Llama-2-70b\"]")),
@@ -273,6 +451,15 @@ const CASES: &[Case] = &[
         w.edit("\"Apache-2.0\"", "\"AGPL-3.0-only AND MIT\"");
     }),
     ("license-submission", Unknown, |w| w.edit("\"Apache-2.0\"", "\"Apche-2.0\"")),
+    // Llama 2's licence is borne by what is made from it; by exception it comes with such a model alone.
+    ("license-together", Fail, |w| w.see("base", "config.json", Seen { licenses: vec!["llama2".into()], ..Seen::default() })),
+    ("license-together", Fail, |w| w.edit("license = \"Apache-2.0\"", "license = \"LicenseRef-Llama-2\"")),
+    ("license-together", Fail, |w| {
+        w.rule("[licenses]\n", "[licenses]\nincompatible = [[\"Apache-2.0\", \"GPL-2.0-only\"]]\n");
+        w.edit("license = \"MIT\"", "license = \"GPL-2.0-only\"");
+    }),
+    ("license-together", Unknown, |w| w.edit("license = \"MIT\"\n", "")),
+    ("license-together", Unknown, |w| w.edit("license = \"MIT\"", "license = \"CC-BY-4.0\"")),
     ("lock-answers", Fail, |w| w.stale.push("[python] changed".into())),
     ("lock-answers", Unknown, |w| w.other_competition = true),
     ("lock-basis", Fail, |w| {
@@ -288,6 +475,17 @@ const CASES: &[Case] = &[
     ("lock-basis", Unknown, |w| w.artifact("adapter").basis = Basis::Claimed),
     ("lock-closed", Fail, |w| w.lock.artifacts.retain(|artifact| artifact.name.as_str() != "lima")),
     ("lock-closed", Unknown, |w| w.lock.artifacts.retain(|artifact| artifact.name.as_str() != "adapter")),
+    ("models-other", Fail, |w| {
+        w.lock.artifacts.push(artifact("judge", Role::Model, hub(HubKind::Model, "Qwen/Qwen-7B-Chat"), &[plain("m.safetensors")]))
+    }),
+    ("models-other", Unknown, |w| {
+        w.lock.artifacts.push(artifact("judge", Role::Model, hub(HubKind::Model, "a/b"), &[plain("m.safetensors")]))
+    }),
+    ("no-secrets", Fail, |w| {
+        w.artifact("server").basis = Basis::Given;
+        w.package.as_mut().unwrap().secrets.push(("usr/lib/x".into(), 3, "a private key".into()));
+    }),
+    ("no-secrets", Unknown, |w| w.package = None),
     ("no-secrets", Fail, |w| {
         w.see("lima", "train.jsonl", Seen { secrets: vec![(7, "a GitHub token".into())], ..Seen::default() })
     }),
@@ -298,20 +496,82 @@ const CASES: &[Case] = &[
     ("nothing-fetched", Fail, |w| w.edit("[\"python\", \"serve.py\"]", "[\"sh\", \"-c\", \"wget x; python serve.py\"]")),
     ("nothing-fetched", Unknown, |w| calls(w, "m = A.from_pretrained(folder)")),
     ("nothing-fetched", Unknown, |w| calls(w, "def (:\n")),
+    ("nothing-fetched", Unknown, |w| calls(w, "m = A.from_pretrained('/opt/else', trust_remote_code=True)")),
+    ("nothing-fetched", Fail, |w| {
+        calls(w, "m = A.from_pretrained('mistralai/Mistral-7B-v0.1', trust_remote_code=True)");
+        w.see("base", "config.json", Seen { is_text: true, remote_code: vec!["a/b".into()], ..Seen::default() });
+    }),
+    ("serving-images", Fail, |w| {
+        w.edit("[serve]\ncommand = [\"python\", \"serve.py\"]\nport = 80\nweights = [\"adapter\"]\n", "");
+    }),
+    ("serving-images", Unknown, |w| w.rule("images = 1", "images = 2")),
     ("serving-port", Fail, |w| w.edit("port = 80", "port = 8080")),
     ("serving-port", Unknown, |w| w.edit("[\"python\", \"serve.py\"]", "[\"python\", \"serve.py\", \"--port\", \"8080\"]")),
+    ("serving-program", Fail, |w| w.edit("[\"python\", \"serve.py\"]", "[\"pyhton\", \"serve.py\"]")),
+    ("serving-program", Fail, |w| w.edit("[\"python\", \"serve.py\"]", "[\"python\", \"server.py\"]")),
+    ("serving-program", Fail, |w| w.edit("[\"python\", \"serve.py\"]", "[\"./start\"]")),
+    ("serving-program", Unknown, |w| w.package = None),
     ("steps-replayed", Fail, |w| w.edit("hours = 10.0", "replay = \"never\"\nbecause = \"b\"")),
     ("steps-replayed", Unknown, |w| never(w, "mix = \"data\"")),
+    ("submissions-alike", Fail, |w| {
+        let digest = w.artifact("adapter").digest;
+        w.others.as_mut().unwrap()[0].weights = vec![digest];
+    }),
+    ("submissions-alike", Unknown, |w| {
+        let digest = w.artifact("code").digest;
+        w.others.as_mut().unwrap()[0].code = Some(digest);
+    }),
+    ("submissions-alike", Unknown, |w| w.others = None),
+    ("submissions-count", Fail, |w| {
+        w.others = Some(vec![other(&["A "], b"1", b"1"), other(&["a"], b"2", b"2"), other(&["a"], b"3", b"3")])
+    }),
+    ("submissions-count", Unknown, |w| w.others = None),
+    ("team-size", Fail, |w| w.others = Some(vec![other(&["b", " A"], b"w", b"c")])),
     ("team-size", Fail, |w| w.edit("[\"a\"]", "[\"a\", \"b\", \"c\", \"d\", \"e\", \"f\"]")),
     ("team-size", Unknown, |w| w.edit("team = [\"a\"]\n", "")),
-    ("training-hours", Fail, |w| w.edit("10.0", "24.5")),
-    ("training-hours", Unknown, |w| w.edit("hours = 10.0\n", "")),
+    ("training-gpu", Fail, |w| w.record = Some(Ok(ran(&[(1.0, &["NVIDIA H100"])])))),
+    ("training-gpu", Fail, |w| w.record = Some(Ok(ran(&[(1.0, &[GPU[0], GPU[0]])])))),
+    ("training-gpu", Unknown, |w| w.record = None),
+    ("training-gpu", Unknown, |w| w.record = Some(Ok(ran(&[(1.0, &[])])))),
+    ("training-hours", Fail, |w| {
+        w.record = None;
+        w.edit("10.0", "24.5");
+    }),
+    // Measured: the last run from the start counts, whatever the step says it may take.
+    ("training-hours", Fail, |w| w.record = Some(Ok(ran(&[(1.0, GPU), (24.5, GPU)])))),
+    ("training-hours", Unknown, |w| w.record = Some(Ok(ran(&[(30.0, &["NVIDIA T4"])])))),
+    ("training-hours", Unknown, |w| w.record = Some(Err("line 1".into()))),
+    ("training-hours", Unknown, |w| {
+        let mut record = ran(&[(1.0, GPU)]);
+        record.steps.get_mut(&name("train")).unwrap().key = Digest::of(b"another");
+        w.record = Some(Ok(record));
+    }),
+    ("training-hours", Unknown, |w| {
+        w.record = None;
+        w.edit("hours = 10.0\n", "");
+    }),
     ("training-image", Fail, |w| {
-        w.edit("[steps.train]\ncommand = [\"python\", \"train.py\"]\ninputs = [\"base\", \"lima\"]\noutputs = { adapter = \"weights\" }\nhours = 10.0\n", "[weights.adapter]\npath = \"a\"\n");
+        w.edit("[steps.train]\ncommand = [\"python\", \"train.py\"]\ninputs = [\"base\", \"lima\"]\noutputs = { adapter = \"weights\" }\ngpu = true\nhours = 10.0\n", "[weights.adapter]\npath = \"a\"\n");
     }),
     ("training-image", Unknown, |w| {
         w.edit("weights = [\"adapter\"]", "weights = [\"adapter\", \"other\"]");
         w.edit("[serve]", "[weights.other]\npath = \"o\"\n\n[serve]");
+    }),
+    ("weights-finite", Fail, |w| w.hold("adapter", "adapter.safetensors", &LORA.replace(" B", " NAN"))),
+    ("weights-finite", Unknown, |w| drop(w.weights.remove(&("adapter".into(), "adapter.safetensors".into())))),
+    ("weights-fit", Fail, |w| w.hold("adapter", "adapter.safetensors", &LORA.replace("6,2", "7,2"))),
+    ("weights-fit", Fail, |w| w.hold("adapter", "adapter.safetensors", &LORA.replace(".q.", ".k."))),
+    // Without adapter_config.json it would be a full fine-tune, and has not the base's tensors.
+    ("weights-fit", Fail, |w| w.files("adapter", &[plain("adapter.safetensors")])),
+    ("weights-fit", Unknown, |w| drop(w.weights.remove(&("base".into(), SHARDS[0].0.into())))),
+    ("weights-fit", Unknown, |w| {
+        w.see("adapter", "adapter_config.json", Seen { is_text: true, adapter: Some("{}".into()), ..Seen::default() })
+    }),
+    ("weights-format", Fail, |w| {
+        drop(w.weights.insert(("adapter".into(), "adapter.safetensors".into()), Found::Pickle("a pickle of protocol 4".into())))
+    }),
+    ("weights-format", Unknown, |w| {
+        w.files("base", &[plain("config.json"), plain("model.bin")]);
     }),
     ("weights-format", Fail, |w| w.files("adapter", &[plain("adapter_model.BIN")])),
     ("weights-format", Unknown, |w| w.files("adapter", &[plain("adapter.npz")])),
@@ -319,6 +579,14 @@ const CASES: &[Case] = &[
     ("weights-in-code", Unknown, |w| w.files("code", &[("blob", Digest::of(b"b"), 65 << 20)])),
     ("weights-memory", Fail, |w| w.files("adapter", &[("a.safetensors", Digest::of(b"a"), 400 << 30)])),
     ("weights-memory", Unknown, |w| w.files("adapter", &[("a.safetensors", Digest::of(b"a"), 30 << 30)])),
+    ("weights-own", Fail, |w| {
+        w.list("refused", "a/chat", BASE);
+        w.hold("adapter", "adapter.safetensors", BASE);
+    }),
+    ("weights-own", Unknown, |w| {
+        w.list("refused", "a/chat", BASE);
+        w.hold("adapter", "adapter.safetensors", &BASE.replace("Q1", "X"));
+    }),
 ];
 
 /// Rules that never fail, and why: a phrase is a sign and no proof.
@@ -416,7 +684,10 @@ fn a_competition_that_asks_nothing_gets_no_answer() {
             "lock-closed",
             "no-secrets",
             "nothing-fetched",
+            "serving-program",
             "steps-replayed",
+            "weights-finite",
+            "weights-fit",
             "weights-format",
             "weights-in-code"
         ]

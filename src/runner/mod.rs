@@ -3,11 +3,24 @@
 //! Layer 3 (effects): the only place that starts the user's commands. Must never decide what is seen or when it
 //! is enough: that stands in the invocation.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::invocation::Invocation;
 use crate::layer::{LayerError, Layers};
 use crate::record::Execution;
+
+mod cgroup;
+pub mod embedded;
+mod facts;
+mod farm;
+mod host;
+mod podman;
+mod rooms;
+mod view;
+mod watch;
+
+pub use facts::host;
 
 /// Which of the two streams of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,17 +31,54 @@ pub enum Stream {
     Err,
 }
 
-/// Is told what a command says, in pieces as they come.
-pub type Console<'a> = &'a mut dyn FnMut(Stream, &[u8]);
+/// What happens while a command runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Event<'a> {
+    /// It said something, in pieces as they come.
+    Said(Stream, &'a [u8]),
+    /// What it uses now; about once a second.
+    Usage {
+        /// Since it began.
+        seconds: f64,
+        /// Bytes of all its processes together, where that was seen.
+        memory: Option<u64>,
+    },
+}
+
+/// Is told what happens while a command runs.
+pub type Console<'a> = &'a mut dyn FnMut(Event);
 
 /// Carries out invocations.
 pub trait Runner {
+    /// Its name, as `--runner` takes it.
+    fn name(&self) -> &'static str;
+
     /// Runs a command to its end. What it wrote under `/out/<name>` lies in `work/out/<name>` afterwards, however it
-    /// ended; `work` is the caller's, and holds nothing else of worth.
+    /// ended; what lay there before, the command finds there. `work` is the caller's, of this run alone, and holds
+    /// nothing else of worth.
     ///
     /// # Errors
     /// Where it could not be started. A command that fails is no error: see [`Execution::ending`].
     fn run(&self, invocation: &Invocation, layers: &Layers, work: &Path, console: Console) -> Result<Execution, RunError>;
+}
+
+/// The names of all runners, the default first.
+pub const NAMES: &[&str] = &["embedded", "podman", "host"];
+
+/// A runner by its name; none: the default.
+///
+/// # Errors
+/// A name that none has.
+pub fn choose(name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
+    match name.unwrap_or(NAMES[0]) {
+        "embedded" => Ok(Box::new(embedded::Embedded)),
+        "podman" => Ok(Box::new(podman::Podman)),
+        "host" => Ok(Box::new(host::Unsealed)),
+        other => {
+            let help = Some(format!("known runners: {}", NAMES.join(", ")));
+            Err(RunError::Host { what: format!("there is no runner `{}`", other.escape_debug()), help })
+        }
+    }
 }
 
 /// Why a command could not be run.
@@ -54,6 +104,12 @@ pub enum RunError {
         path: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+/// Adds what was being done and to which path to an I/O error.
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Io { action, path, source }
 }

@@ -36,6 +36,11 @@ impl Store {
         self.write_small(&self.cache_path(kind, key), text)
     }
 
+    /// Forgets a text. What stays costs a little disk and nothing else, so nothing is reported.
+    pub fn forget(&self, kind: &str, key: &Digest) {
+        drop(fs::remove_file(self.cache_path(kind, key)));
+    }
+
     fn cache_path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.memory.join("cache").join(kind).join(key.hex())
     }

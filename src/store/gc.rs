@@ -7,8 +7,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
-use super::{Store, StoreError, io_error, scratch};
+use super::{Store, StoreError, io_error, remove_tree, scratch};
 use crate::digest::Digest;
 use crate::par;
 use crate::progress::Progress;
@@ -83,12 +84,12 @@ impl Store {
 }
 
 impl Alone<'_> {
-    /// Removes every blob that is not in `keep`, spoiled bytes that were set aside, and what dead processes
+    /// Removes every blob and every unpacked layer that is not in `keep`, spoiled bytes that were set aside, and what dead processes
     /// left behind.
     pub fn gc(&self, keep: &BTreeSet<Digest>) -> Result<Collected, StoreError> {
         let store = self.0;
         let mut collected = Collected::default();
-        let mut remove = |path: &std::path::Path, size: u64| -> Result<(), StoreError> {
+        let mut remove = |path: &Path, size: u64| -> Result<(), StoreError> {
             match fs::remove_file(path) {
                 Ok(()) => {
                     collected.files += 1;
@@ -134,6 +135,17 @@ impl Alone<'_> {
                 drop(lock);
             }
         }
+        for (diff_id, place) in store.all_unpacked() {
+            if !keep.contains(&diff_id.0) {
+                remove_counted(&place, &mut collected)?;
+            }
+        }
+        for entry in fs::read_dir(store.unpacked_folder()).into_iter().flatten().flatten() {
+            let is_scratch = entry.file_name().to_string_lossy().starts_with(scratch::PREFIX);
+            if let Some(_lock) = is_scratch.then(|| scratch::lock_of_dead(&entry.path())).flatten() {
+                remove_counted(&entry.path(), &mut collected)?;
+            }
+        }
         // Folders in which a helper program worked: whoever made them had the store open.
         for entry in fs::read_dir(store.root.join("tools")).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -143,4 +155,22 @@ impl Alone<'_> {
         }
         Ok(collected)
     }
+}
+
+/// Removes a folder, and counts what was in it.
+fn remove_counted(path: &Path, collected: &mut Collected) -> Result<(), StoreError> {
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) => {
+                    collected.files += 1;
+                    collected.bytes += meta.len();
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    remove_tree(path).map_err(io_error("remove", path))
 }

@@ -14,6 +14,7 @@
 //! <root>/.lock                     locked by whoever has the store open; alone by whoever clears it
 //! <memory>/trust/<hex>             device, inode, size and times of a blob when it was last hashed
 //! <memory>/cache/<kind>/<key>      what can be computed again (see cache.rs)
+//! <memory>/unpacked/<hex>          a layer as a folder, by its diff_id (see unpacked.rs)
 //! ```
 //!
 //! The memory lies in a folder of the user's own: a store that comes from somebody else brings bytes, which
@@ -39,12 +40,14 @@ mod link;
 mod pieces;
 pub mod scratch;
 mod sink;
+mod unpacked;
 
 pub use export::Placed;
 pub use gc::{Alone, Collected, Verified};
 pub use pieces::Pieces;
 pub use scratch::Scratch;
 pub use sink::Sink;
+pub use unpacked::{Unpacking, remove_tree};
 
 /// Below this size a blob is rehashed whenever it is read, so no trust record is kept for it.
 const TRUST_FROM: u64 = 1 << 20;
@@ -195,6 +198,19 @@ impl Store {
             self.rehash_open(&file, digest, &Task::hidden())?;
         }
         Ok(file)
+    }
+
+    /// Reads every byte of a blob, whatever is remembered of it. Returns how many there are; a spoiled one is moved
+    /// aside, and is an error.
+    pub fn reread(&self, digest: &Digest, task: &Task) -> Result<u64, StoreError> {
+        let path = self.blob_path(digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { digest: *digest }),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        self.rehash_open(&file, digest, task)?;
+        Ok(file.metadata().map_err(io_error("read", &path))?.len())
     }
 
     /// Reads a whole blob into memory and hashes it; for small files and indexes.

@@ -69,6 +69,24 @@ impl Tensor {
     }
 }
 
+/// A tensor, and how many of its elements are no finite number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Measured {
+    /// By content.
+    pub tensor: Tensor,
+    /// `None` where elements of this type can be neither, or come in blocks (see [`Dtype::float`]).
+    pub non_finite: Option<numbers::NonFinite>,
+}
+
+/// What one weight file holds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Content {
+    /// Its header.
+    pub header: Header,
+    /// Its tensors, in the header's order.
+    pub tensors: Vec<Measured>,
+}
+
 /// What a file's header says, checked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Header {

@@ -19,6 +19,7 @@ mod server;
 #[path = "../../src/weights/testing.rs"]
 mod weights;
 
+mod attest;
 mod diff;
 mod engines;
 mod golden;

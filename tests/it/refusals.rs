@@ -16,6 +16,7 @@ mod git;
 mod hub;
 mod network;
 mod rules;
+mod signatures;
 mod trees;
 mod weights;
 mod wheels;
@@ -64,6 +65,7 @@ const TABLE: &[&[Row]] = &[
     hub::ROWS,
     git::ROWS,
     rules::ROWS,
+    signatures::ROWS,
 ];
 
 /// What the table must cover, and how many rows of it there are at least.
@@ -94,6 +96,7 @@ const MUST: &[(&str, usize)] = &[
     ("hub", 32),
     ("competition", 9),
     ("git and url", 11),
+    ("attestation", 16),
 ];
 
 #[test]

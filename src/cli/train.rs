@@ -1,0 +1,561 @@
+//! `pack train`: runs the steps that are to be run, and takes what they made into the lock and the Record.
+//!
+//! Layer 4 (commands). A step is run under its key, with inputs by digest; what it made enters the lock under the
+//! key it was run under, even where the project moved on meanwhile. Must never discard what a run wrote, and never
+//! run a step again whose outputs are there, unless told to.
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns the folders of runs")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::console::{Console, Show};
+use super::error::Problem;
+use super::project::Project;
+use super::{Session, attest, build, lock};
+use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
+use crate::attestation::{self, SigningKey};
+use crate::clock;
+use crate::invocation::Invocation;
+use crate::layer::Memory;
+use crate::lockfile::Lockfile;
+use crate::manifest::{OutputClass, Step};
+use crate::plan::ImageKind;
+use crate::progress::{bytes, duration};
+use crate::record::{self, Attempt, Ending, Execution, Listed, Record, StepRecord};
+use crate::runner::{self, Runner};
+use crate::source::path::{open_regular, read_folder};
+use crate::step::{self, View};
+use crate::text::nearest;
+use crate::tree::Tree;
+
+/// What to run and how.
+#[derive(Default)]
+pub struct Options {
+    /// This step and those it needs; none: all.
+    pub step: Option<Name>,
+    /// Run a step whose outputs are there.
+    pub again: bool,
+    /// Go on from what a run that did not end well has written.
+    pub resume: bool,
+    /// Say what would be run, and run nothing.
+    pub dry_run: bool,
+    /// Which runner; none: the first that works here.
+    pub runner: Option<String>,
+}
+
+/// What training did.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The steps that were looked at, in their order.
+    pub steps: Vec<Done>,
+    /// Whether every one of them is up to date now.
+    pub complete: bool,
+}
+
+/// What became of a step.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    /// Its name.
+    pub step: Name,
+    /// In a word.
+    pub status: Status,
+    /// Why, a phrase each.
+    pub because: Vec<String>,
+    /// How the run went, where there was one.
+    pub execution: Option<Execution>,
+    /// How many runs the Record has for this key.
+    pub attempts: usize,
+    /// What it made, or had made.
+    pub outputs: Vec<Made>,
+}
+
+/// What became of a step, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It was run, and its outputs are in the lock.
+    Made,
+    /// Its outputs are there, made from what it sees now.
+    UpToDate,
+    /// Its outputs are there, made from something else; it is not run unless told to.
+    Stale,
+    /// It would be run.
+    WouldRun,
+    /// It waits for a step that was not run.
+    Waits,
+}
+
+/// An output.
+#[derive(Debug, Serialize)]
+pub struct Made {
+    /// Its name.
+    pub name: Name,
+    /// Digest of its listing.
+    pub digest: String,
+    /// Files in it.
+    pub files: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Whether the bytes are those that were there before.
+    pub unchanged: bool,
+}
+
+/// Files of an output below this size, in bytes, may be text.
+const TEXT: u64 = 4 << 20;
+
+/// Runs steps.
+pub fn train(project: &mut Project, options: &Options, session: &Session) -> Result<Outcome> {
+    let wanted = wanted(project, options.step.as_ref())?;
+    let runs = project.root.join(".pack").join("train");
+    fs::create_dir_all(&runs).with_context(|| format!("cannot create `{}`", runs.display()))?;
+    let _alone = alone(&runs)?;
+    let mut outcome = Outcome { steps: Vec::new(), complete: true };
+    for name in &wanted {
+        let done = one(project, name, options, &runs, session)?;
+        outcome.complete &= matches!(done.status, Status::Made | Status::UpToDate);
+        let blocks = matches!(done.status, Status::Stale | Status::WouldRun | Status::Waits);
+        outcome.steps.push(done);
+        if blocks {
+            waits(project, &wanted, &mut outcome);
+            break;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Signs what each step that was run did. Returns the envelopes.
+pub fn sign(project: &Project, outcome: &Outcome, key: Option<&SigningKey>) -> Result<Vec<PathBuf>> {
+    let Some(key) = key else { return Ok(Vec::new()) };
+    let (lock, record) = (project.need_lock()?, project.record()?.unwrap_or_default());
+    let mut files = Vec::new();
+    for done in outcome.steps.iter().filter(|done| matches!(done.status, Status::Made | Status::UpToDate)) {
+        let (Some(entry), Some(step)) = (record.steps.get(&done.step), project.manifest.steps.get(&done.step)) else { continue };
+        let statement = attestation::training(&attestation::Training {
+            step: &done.step,
+            record: entry,
+            pack: env!("CARGO_PKG_VERSION"),
+            lock: &lock,
+            track: &project.manifest.submission.track,
+            inputs: &step.inputs,
+        });
+        if let Some(statement) = statement {
+            files.push(attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))?);
+        }
+    }
+    Ok(files)
+}
+
+/// The steps to look at, in their order: all, or one and those whose outputs it takes.
+fn wanted(project: &Project, step: Option<&Name>) -> Result<Vec<Name>> {
+    let order: Vec<Name> = project.manifest.step_order().into_iter().map(|(name, _)| name.clone()).collect();
+    if order.is_empty() {
+        bail!(Problem::new("pack.toml has no [steps]").help("add [steps.NAME] with a command and outputs"));
+    }
+    let Some(step) = step else { return Ok(order) };
+    if !project.manifest.steps.contains_key(step) {
+        let problem = Problem::new(format!("there is no step `{step}`"));
+        bail!(match nearest(step.as_str(), order.iter().map(Name::as_str)) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help(format!("the steps are {}", order.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))),
+        });
+    }
+    let mut needed = vec![step.clone()];
+    let mut at = 0;
+    while let Some(name) = needed.get(at).cloned() {
+        at += 1;
+        for input in project.manifest.steps.get(&name).into_iter().flat_map(|step| &step.inputs) {
+            if let Some((maker, ..)) = project.manifest.maker(input)
+                && !needed.contains(maker)
+            {
+                needed.push(maker.clone());
+            }
+        }
+    }
+    Ok(order.into_iter().filter(|name| needed.contains(name)).collect())
+}
+
+/// Two trainings at once in one project would write over each other.
+fn alone(runs: &Path) -> Result<File> {
+    let path = runs.join(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open `{}`", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!(Problem::new("another `pack train` runs in this project").help("wait for it, or end it"))
+        }
+        // A file system without locks.
+        Err(fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// Steps behind one that is not run: they are not judged, since what they would see is not known.
+fn waits(project: &Project, wanted: &[Name], outcome: &mut Outcome) {
+    let Some(first) = outcome.steps.last().map(|done| done.step.clone()) else { return };
+    for name in wanted.iter().skip(outcome.steps.len()) {
+        let takes = project.manifest.steps.get(name).is_some_and(|step| {
+            step.inputs.iter().any(|input| {
+                project.manifest.maker(input).is_some_and(|(maker, ..)| outcome.steps.iter().any(|done| done.step == *maker))
+            })
+        });
+        let because =
+            if takes { format!("it takes what `{first}` or a step behind it makes") } else { format!("`{first}` comes first") };
+        outcome.steps.push(Done {
+            step: name.clone(),
+            status: Status::Waits,
+            because: vec![because],
+            execution: None,
+            attempts: 0,
+            outputs: Vec::new(),
+        });
+    }
+}
+
+/// What the lock and the Record say of a step, as things stand.
+struct Standing {
+    lock: Lockfile,
+    step: Step,
+    view: View,
+    /// Outputs that are in the lock, by name.
+    there: BTreeMap<Name, Artifact>,
+    record: Record,
+}
+
+fn standing(project: &mut Project, name: &Name, session: &Session) -> Result<Standing> {
+    let (lock, _) = build::current_lock(project, session)?;
+    let runtime = build::runtime(&lock, session)?;
+    let mut views = step::views(&project.manifest, &lock, project.track(), &runtime)?;
+    let (Some(step), Some(view)) = (project.manifest.steps.get(name).cloned(), views.remove(name)) else {
+        bail!(Problem::new(format!("[steps.{name}] is no longer in pack.toml")));
+    };
+    let is_output = |artifact: &&Artifact| matches!(&artifact.pin, Pin::Step(pin) if pin.step == *name);
+    let there = lock.artifacts.iter().filter(is_output).map(|artifact| (artifact.name.clone(), artifact.clone())).collect();
+    let record = match project.record() {
+        Ok(record) => record.unwrap_or_default(),
+        Err(error) => {
+            let help = "move pack.record.json aside; what it recorded is then no longer known";
+            return Err(error.context(Problem::new("cannot go on from the Record").help(help)));
+        }
+    };
+    Ok(Standing { lock, step, view, there, record })
+}
+
+impl Standing {
+    /// Outputs that enter the lock.
+    fn locked_outputs(&self) -> impl Iterator<Item = &Name> {
+        self.step.outputs.iter().filter(|(_, class)| class.role().is_some()).map(|(name, _)| name)
+    }
+
+    fn is_fresh(&self, name: &Name) -> bool {
+        let made_so = |artifact: &Artifact| matches!(&artifact.pin, Pin::Step(pin) if pin.key == self.view.key);
+        let mut locked = self.locked_outputs().peekable();
+        if locked.peek().is_none() {
+            // Logs and state are in the Record alone.
+            return self.record.steps.get(name).is_some_and(|entry| entry.key == self.view.key && !entry.outputs.is_empty());
+        }
+        locked.all(|output| self.there.get(output).is_some_and(made_so))
+    }
+
+    fn made(&self) -> Vec<Made> {
+        let made = |artifact: &Artifact| Made {
+            name: artifact.name.clone(),
+            digest: artifact.digest.to_string(),
+            files: artifact.files.as_ref().map_or(0, |tree| tree.files().len()),
+            bytes: artifact.size,
+            unchanged: true,
+        };
+        self.there.values().map(made).collect()
+    }
+
+    /// Why what is there is not what would be made now, as far as the Record can tell.
+    fn why_stale(&self, name: &Name) -> Vec<String> {
+        let was = self.there.values().find_map(|artifact| match &artifact.pin {
+            Pin::Step(pin) if pin.key != self.view.key => Some(pin.key),
+            _ => None,
+        });
+        match (was, self.record.steps.get(name)) {
+            (Some(was), Some(entry)) if entry.key == was => step::changes(&entry.sees, &entry.code, &self.view),
+            (Some(_), _) => vec!["what it sees changed; the Record does not say from what".to_owned()],
+            (None, _) => Vec::new(),
+        }
+    }
+}
+
+fn one(project: &mut Project, name: &Name, options: &Options, runs: &Path, session: &Session) -> Result<Done> {
+    let standing = standing(project, name, session)?;
+    let attempts = standing.record.steps.get(name).filter(|entry| entry.key == standing.view.key).map_or(0, |e| e.attempts.len());
+    let claimed = standing.there.values().any(|artifact| artifact.basis == Basis::Claimed);
+    let done =
+        |status, because| Done { step: name.clone(), status, because, execution: None, attempts, outputs: standing.made() };
+    let named = options.step.as_ref().is_none_or(|step| step == name);
+    if standing.is_fresh(name) && !(options.again && named) {
+        let because = if claimed { vec!["adopted, not run here; `--again` runs it".to_owned()] } else { Vec::new() };
+        return Ok(done(Status::UpToDate, because));
+    }
+    let stale = standing.why_stale(name);
+    if !stale.is_empty() && !(options.again && named) {
+        return Ok(done(Status::Stale, stale));
+    }
+    if options.dry_run {
+        let because = if standing.there.is_empty() { vec!["not made yet".to_owned()] } else { stale };
+        return Ok(done(Status::WouldRun, because));
+    }
+    run(project, name, standing, options, runs, session)
+}
+
+fn run(
+    project: &mut Project,
+    name: &Name,
+    standing: Standing,
+    options: &Options,
+    runs: &Path,
+    session: &Session,
+) -> Result<Done> {
+    project.write_lock(&standing.lock)?;
+    build::need_bytes(&standing.lock, session)?;
+    let runner = runner::choose(options.runner.as_deref())?;
+    let mut invocation = Invocation::of_step(name, &standing.step, &project.manifest, &standing.lock, project.track())?;
+    let image = build::identity(project, &standing.lock, ImageKind::Train, session)?.config_digest();
+    let work = Work::prepare(runs, name, &standing.view, options.resume, session)?;
+    if let Some((output, folder)) = &work.checkpoint {
+        invocation.env.insert("PACK_RESUME".to_owned(), format!("/out/{output}/{folder}"));
+    }
+    let mut record = standing.record;
+    let entry = entry(&mut record, name, &standing.view);
+    entry.image = Some(image);
+    let from = work.checkpoint.as_ref().map(|(output, folder)| format!("{output}/{folder}"));
+    // Written before it runs: whoever is killed leaves an attempt that nobody saw end.
+    entry.attempts.push(Attempt { begun: clock::now(), execution: None, from });
+    project.write_record(&record)?;
+    project.release();
+    let execution = watch(name, runner.as_ref(), &invocation, &work, session)?;
+    *project = Project::load(&project.root)?;
+    finish(project, name, &standing.step, &standing.view, execution, &work, session)
+}
+
+/// The Record's entry for a step under this key; one under another key is replaced.
+fn entry<'r>(record: &'r mut Record, name: &Name, view: &View) -> &'r mut StepRecord {
+    let fresh = || StepRecord {
+        key: view.key,
+        sees: view.sees.clone(),
+        code: view.code.clone(),
+        image: None,
+        attempts: Vec::new(),
+        outputs: BTreeMap::new(),
+        checkpoints: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+    };
+    if record.steps.get(name).is_some_and(|entry| entry.key != view.key) {
+        record.steps.remove(name);
+    }
+    record.pack = env!("CARGO_PKG_VERSION").to_owned();
+    record.steps.entry(name.clone()).or_insert_with(fresh)
+}
+
+fn watch(name: &Name, runner: &dyn Runner, invocation: &Invocation, work: &Work, session: &Session) -> Result<Execution> {
+    session.progress.note(&format!("step {name}: {}", invocation.command.join(" ").escape_debug()));
+    let mut console = Console::new(&format!("step {name}"), &session.progress, Show::Lines, Some(&work.log));
+    let layers = build::layers(session, Memory::Use);
+    Ok(runner.run(invocation, &layers, &work.folder, &mut |event| console.take(event))?)
+}
+
+/// Takes in what a run made. The project may have moved on: the outputs carry the key they were made under.
+fn finish(
+    project: &mut Project,
+    name: &Name,
+    step: &Step,
+    view: &View,
+    execution: Execution,
+    work: &Work,
+    session: &Session,
+) -> Result<Done> {
+    let mut record = project.record()?.unwrap_or_default();
+    let made_it = execution.ending.is_success();
+    let entry = entry(&mut record, name, view);
+    match entry.attempts.last_mut() {
+        Some(attempt) => attempt.execution = Some(execution.clone()),
+        // Somebody took the Record away meanwhile.
+        None => {
+            entry.attempts.push(Attempt { begun: execution.started.clone(), execution: Some(execution.clone()), from: None });
+        }
+    }
+    let attempts = entry.attempts.len();
+    if !made_it {
+        project.write_record(&record)?;
+        bail!(failed(name, &execution, work));
+    }
+    let mut outputs = BTreeMap::new();
+    let mut empty = Vec::new();
+    for output in step.outputs.keys() {
+        let tree =
+            read_folder(&session.context(project), &work.folder.join("out").join(output.as_str()), &format!("output {output}"))?;
+        // Trainers write settings beside weights, tokens among them; weights themselves are no text.
+        lock::refuse_secret_files(tree.files().iter().filter(|file| file.size < TEXT), session)?;
+        if tree.files().is_empty() {
+            empty.push(output.to_string());
+        }
+        outputs.insert(output.clone(), tree);
+    }
+    if !empty.is_empty() {
+        project.write_record(&record)?;
+        let help = "a step writes each output into the folder `$PACK_OUT/NAME`, `/out/NAME` in the box";
+        bail!(Problem::new(format!("step `{name}` ended well, and wrote nothing into {}", empty.join(", "))).help(help));
+    }
+    entry.checkpoints = checkpoints(&outputs);
+    entry.metrics = metrics(&outputs, session)?;
+    entry.outputs = outputs.clone();
+    let (mut lock, _) = build::current_lock(project, session)?;
+    let mut made = Vec::new();
+    for (output, tree) in outputs {
+        let class = step.outputs.get(&output).copied().unwrap_or(OutputClass::Log);
+        let before = lock.artifacts.iter().find(|old| old.name == output && matches!(old.pin, Pin::Step(_)));
+        made.push(Made {
+            name: output.clone(),
+            digest: tree.digest().to_string(),
+            files: tree.files().len(),
+            bytes: tree.size(),
+            unchanged: before.is_some_and(|old| old.digest == tree.digest()),
+        });
+        let Some(role) = class.role() else { continue };
+        lock.artifacts.retain(|old| !(old.name == output && matches!(old.pin, Pin::Step(_))));
+        lock.artifacts.push(Artifact {
+            name: output,
+            role,
+            pin: Pin::Step(StepPin { step: name.clone(), key: view.key }),
+            digest: tree.digest(),
+            size: tree.size(),
+            basis: Basis::Observed,
+            files: Some(tree),
+        });
+    }
+    lock.sort();
+    // The folder goes last: whoever is killed before finds in it what was made.
+    project.write_record(&record)?;
+    project.write_lock(&lock)?;
+    work.remove();
+    Ok(Done {
+        step: name.clone(),
+        status: Status::Made,
+        because: Vec::new(),
+        execution: Some(execution),
+        attempts,
+        outputs: made,
+    })
+}
+
+fn failed(name: &Name, execution: &Execution, work: &Work) -> Problem {
+    let after = duration(execution.seconds);
+    let how = match &execution.ending {
+        Ending::Exited { code } => format!("ended with exit code {code} after {after}"),
+        Ending::Signalled { signal } => format!("was ended by signal {signal} after {after}"),
+        Ending::TimedOut => format!("was stopped at its time limit, after {after}"),
+        Ending::OutOfMemory => format!("was stopped at its memory limit after {after}"),
+        Ending::OverQuota => format!("was stopped after {after}: it wrote more than it may"),
+        Ending::Cancelled => format!("was stopped by you after {after}"),
+    };
+    let memory = execution.peak_memory.map_or_else(String::new, |peak| format!(", {} of memory at most", bytes(peak)));
+    Problem::new(format!("step `{name}` {how}{memory}; what it said and wrote stays in `{}`", work.folder.display()))
+        .help(format!("`pack train {name} --resume` goes on from its last checkpoint; `pack train {name}` begins again"))
+}
+
+/// Folders `checkpoint-N` of the outputs, by their listings.
+fn checkpoints(outputs: &BTreeMap<Name, Tree>) -> BTreeMap<String, Listed> {
+    let mut found = BTreeMap::new();
+    for (output, tree) in outputs {
+        let folders: std::collections::BTreeSet<&str> =
+            tree.files().iter().filter_map(|file| file.path.as_str().split_once('/')).map(|(folder, _)| folder).collect();
+        for folder in folders.into_iter().filter(|folder| checkpoint_number(folder).is_some()) {
+            let part = tree.filter(|path| path.as_str().starts_with(&format!("{folder}/")));
+            let listed = Listed { digest: part.digest(), files: part.files().len() as u64, bytes: part.size() };
+            found.insert(format!("{output}/{folder}"), listed);
+        }
+    }
+    found
+}
+
+fn checkpoint_number(folder: &str) -> Option<u64> {
+    folder.strip_prefix("checkpoint-")?.parse().ok()
+}
+
+fn metrics(outputs: &BTreeMap<Name, Tree>, session: &Session) -> Result<BTreeMap<String, f64>> {
+    let mut all = BTreeMap::new();
+    for file in outputs.values().flat_map(Tree::files) {
+        let name = file.path.as_str().rsplit('/').next().unwrap_or_default();
+        if ["metrics.jsonl", "trainer_state.json"].contains(&name) && file.size < TEXT {
+            all.extend(record::metrics(&String::from_utf8_lossy(&session.store.read(&file.digest)?)));
+        }
+    }
+    Ok(all)
+}
+
+/// A run's own folder: `out/<name>`, its log, the key it runs under.
+struct Work {
+    folder: PathBuf,
+    log: PathBuf,
+    /// Output and folder of the checkpoint that it goes on from.
+    checkpoint: Option<(String, String)>,
+}
+
+impl Work {
+    /// A folder for the next run. What an earlier one left is moved aside, or gone on from.
+    fn prepare(runs: &Path, name: &Name, view: &View, resume: bool, session: &Session) -> Result<Self> {
+        let folder = runs.join(name.as_str());
+        let key = folder.join("key");
+        let failed = |what: &str| format!("cannot {what} `{}`", folder.display());
+        let mut checkpoint = None;
+        if folder.exists() {
+            let was = open_regular(&key).ok().and_then(|file| std::io::read_to_string(std::io::Read::take(file, 200)).ok());
+            if resume {
+                if was.as_deref() != Some(view.key.to_string().as_str()) {
+                    let message = format!("step `{name}` now sees something else than the run in `{}`", folder.display());
+                    bail!(Problem::new(message).help(format!("`pack train {name}` begins again; what is there is kept aside")));
+                }
+                checkpoint = newest_checkpoint(&folder.join("out"));
+                match &checkpoint {
+                    Some((output, at)) => session.progress.note(&format!("step {name}: going on from {output}/{at}")),
+                    None => {
+                        session.progress.note(&format!("step {name}: no checkpoint was written yet, so it begins from the start"))
+                    }
+                }
+            } else {
+                let aside = (1..).map(|n| runs.join(format!("{name}.{n}"))).find(|path| !path.exists());
+                let aside = aside.expect("there is a free number");
+                fs::rename(&folder, &aside).with_context(|| failed("move aside"))?;
+                session.progress.note(&format!("step {name}: what the last run wrote is kept in `{}`", aside.display()));
+            }
+        } else if resume {
+            session.progress.note(&format!("step {name}: there is nothing to go on from, so it begins from the start"));
+        }
+        fs::create_dir_all(&folder).with_context(|| failed("create"))?;
+        fs::write(&key, view.key.to_string()).with_context(|| failed("write into"))?;
+        Ok(Work { log: folder.join("console.log"), folder, checkpoint })
+    }
+
+    /// After everything it wrote is in the store. What stays does no harm, so nothing is reported.
+    fn remove(&self) {
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// The checkpoint with the highest number in any output.
+fn newest_checkpoint(out: &Path) -> Option<(String, String)> {
+    let mut newest: Option<(u64, String, String)> = None;
+    for output in fs::read_dir(out).ok()?.flatten() {
+        for folder in fs::read_dir(output.path()).into_iter().flatten().flatten() {
+            let (output, name) = (output.file_name(), folder.file_name());
+            let (Some(output), Some(name)) = (output.to_str(), name.to_str()) else { continue };
+            let is_folder = folder.file_type().is_ok_and(|kind| kind.is_dir());
+            if let Some(number) = checkpoint_number(name).filter(|_| is_folder)
+                && newest.as_ref().is_none_or(|(best, ..)| number > *best)
+            {
+                newest = Some((number, output.to_owned(), name.to_owned()));
+            }
+        }
+    }
+    newest.map(|(_, output, name)| (output, name))
+}

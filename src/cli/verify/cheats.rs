@@ -1,0 +1,107 @@
+//! What would pass a replay though nothing was trained: an answer that was an input, and one that no seed moves.
+//!
+//! Layer 4 (commands). A training that copies an adapter out of its code replays bit for bit. Must never be taken for
+//! more than it is: an answer that is hidden well enough is found by neither.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use anyhow::Result;
+
+use super::training::Replays;
+use crate::artifact::{Artifact, Name, Role};
+use crate::compare;
+use crate::copies::Copies;
+use crate::invocation::Invocation;
+use crate::manifest::{OutputClass, Step};
+use crate::report::Twin;
+use crate::search;
+use crate::tree::Tree;
+
+/// Where a twin run is asked to stop: an adapter that is trained has moved by then.
+const STOP: u64 = 2;
+/// Files of code below this size, in bytes, are looked through for the variable that stops a run.
+const TEXT: u64 = 1 << 20;
+/// The variable by which a run is asked to stop early.
+const STOP_STEP: &str = "PACK_STOP_STEP";
+
+impl Replays<'_> {
+    /// The step's weights, looked for in all that it takes.
+    pub(super) fn copies(&self, step: &Step, outputs: &BTreeMap<Name, Tree>) -> Result<Option<Copies>> {
+        let weights: Vec<(&Name, &Tree)> = outputs.iter().filter(|(name, _)| is_weights(step, name)).collect();
+        if weights.is_empty() {
+            return Ok(None);
+        }
+        let seen = |artifact: &&Artifact| match artifact.role {
+            Role::System | Role::Python | Role::Code => true,
+            Role::Model | Role::Data | Role::Weights => step.inputs.contains(&artifact.name),
+        };
+        let inputs: Vec<&Artifact> = self.lock.artifacts.iter().filter(seen).collect();
+        let task = self.session.progress.task("looking for copies", inputs.iter().map(|artifact| artifact.size).sum());
+        let trees: Vec<&Tree> = weights.iter().map(|(_, tree)| *tree).collect();
+        Ok(Some(search::copies(&trees, &inputs, &self.session.store, self.session.jobs, &task)?))
+    }
+
+    /// The same step with another seed. Where the code heeds the variable that stops a run, both are stopped early.
+    pub(super) fn twin(
+        &self,
+        name: &Name,
+        step: &Step,
+        invocation: &Invocation,
+        outputs: &BTreeMap<Name, Tree>,
+        base: &[&Artifact],
+    ) -> Result<Option<Twin>> {
+        let Some(seed) = step.seed.filter(|_| outputs.keys().any(|output| is_weights(step, output))) else {
+            return Ok(None);
+        };
+        let other = seed.wrapping_add(1) & ((1 << 53) - 1);
+        let stop_step = self.heeds_stop(step)?.then_some(STOP);
+        let mut short = invocation.clone();
+        if let Some(stop) = stop_step {
+            short.env.insert(STOP_STEP.to_owned(), stop.to_string());
+        }
+        let mut twin = short.clone();
+        twin.env.insert("PACK_SEED".to_owned(), other.to_string());
+        let twin = self.run(name, step, &twin, "twin")?;
+        let unknown = Twin { seed: other, stop_step, differs: None, distance: None };
+        let (Ok(theirs), true) = (&twin.outputs, twin.execution.ending.is_success()) else { return Ok(Some(unknown)) };
+        let ours = match stop_step {
+            None => outputs.clone(),
+            Some(_) => {
+                let same = self.run(name, step, &short, "short")?;
+                match same.outputs {
+                    Ok(ours) if same.execution.ending.is_success() => ours,
+                    _ => return Ok(Some(unknown)),
+                }
+            }
+        };
+        let (mut differs, mut distance) = (false, None);
+        for (output, ours) in ours.iter().filter(|(output, _)| is_weights(step, output)) {
+            let theirs = theirs.get(output).cloned().unwrap_or_default();
+            let comparison = self.one(output, OutputClass::Weights, ours, &theirs, base)?;
+            differs |= !compare::judge(&comparison, None).is_confirmed();
+            let far = comparison.tensors.and_then(|tensors| tensors.overall).and_then(|overall| overall.distance);
+            distance = far.and_then(|far| far.relative).or(distance);
+        }
+        Ok(Some(Twin { differs: Some(differs), distance, ..unknown }))
+    }
+
+    /// Whether anything that the step sees of the code names the variable that stops a run.
+    fn heeds_stop(&self, step: &Step) -> Result<bool> {
+        let code = self.lock.of_role(Role::Code).find_map(|artifact| artifact.files.as_ref());
+        let Some(code) = code else { return Ok(false) };
+        let part = crate::plan::subset(code, step.code.as_deref(), "[steps]")?;
+        for file in part.files().iter().filter(|file| file.size < TEXT) {
+            let mut bytes = Vec::new();
+            self.session.store.open_blob(&file.digest)?.read_to_end(&mut bytes)?;
+            if memchr::memmem::find(&bytes, STOP_STEP.as_bytes()).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn is_weights(step: &Step, output: &Name) -> bool {
+    step.outputs.get(output) == Some(&OutputClass::Weights)
+}

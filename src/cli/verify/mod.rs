@@ -1,0 +1,293 @@
+//! `pack verify`: rebuild, replay, compare; five claims, each with its own answer.
+//!
+//! Layer 4 (commands). The lock is taken as it stands and nothing of the project is changed. It goes on after a
+//! failure wherever a later answer still means something. Must never turn "could not tell" into a pass or a fail,
+//! and never believe what the submission says of itself where bytes can be asked.
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns the report's folder")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::error::Problem;
+use super::project::{self, Project};
+use super::{Session, attest, check, facts};
+use crate::attestation::{self, BuiltImage, Claim as Claimed, SigningKey, Verification};
+use crate::clock;
+use crate::competition::{Accept, Competition};
+use crate::digest::Digest;
+use crate::lockfile::{CompetitionPin, Lockfile};
+use crate::plan::ImageKind;
+use crate::report::{Answer, Claims, Finding, Report, Rules, Serving, Subject, VERSION};
+use crate::rules::Outcome;
+use crate::runner;
+use crate::verdict;
+
+mod cheats;
+mod image;
+mod inputs;
+pub mod text;
+mod training;
+
+/// The claims, as `--only` and `--skip` name them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
+pub enum Claim {
+    /// Every rule of the competition.
+    Rules,
+    /// Every artifact's bytes.
+    Inputs,
+    /// The images rebuilt.
+    Image,
+    /// The steps replayed.
+    Training,
+}
+
+/// How much is replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Replay {
+    /// Every step, from its start to its end.
+    #[default]
+    Full,
+    /// Nothing.
+    None,
+}
+
+/// How a submission is verified.
+#[derive(Default)]
+pub struct Options {
+    /// Only these claims; empty: all.
+    pub only: Vec<Claim>,
+    /// Not these.
+    pub skip: Vec<Claim>,
+    /// How much is replayed.
+    pub replay: Replay,
+    /// Which runner; none: the embedded one.
+    pub runner: Option<String>,
+    /// The image that is claimed; none: the layout `image` of the project, where there is one.
+    pub image: Option<PathBuf>,
+    /// Judge by this competition: the organizer's own copy.
+    pub competition: Option<String>,
+    /// Where the report and the logs of replays go; none: `.pack/verify` in the project.
+    pub report: Option<PathBuf>,
+}
+
+impl Options {
+    fn asks(&self, claim: Claim) -> bool {
+        (self.only.is_empty() || self.only.contains(&claim)) && !self.skip.contains(&claim)
+    }
+}
+
+/// The rules that count: the competition as locked, or the organizer's own copy.
+pub(super) struct Rulebook {
+    /// The file, parsed.
+    pub competition: Competition,
+    /// SHA-256 of it.
+    pub digest: Digest,
+    /// What the reader should know about where it is from, where there is something.
+    pub note: Option<String>,
+}
+
+/// Verifies a project as it is locked.
+pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Result<Report> {
+    let lock = project.need_lock()?;
+    let rulebook = rulebook(project, &lock, options, session)?;
+    let folder = folder(project, options);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    let say = |what: &str| session.progress.note(&format!("verify: {what}"));
+
+    let (inputs, unsigned) = if options.asks(Claim::Inputs) {
+        say("reading every input");
+        inputs::check(project, &lock, session)?
+    } else {
+        (inputs::not_checked(), Vec::new())
+    };
+    let rules = if options.asks(Claim::Rules) {
+        say("judging the rules");
+        rules(project, &rulebook, options, session)?
+    } else {
+        Rules { answer: Answer::NotChecked, findings: Vec::new(), passed: 0, not_asked: Vec::new() }
+    };
+    let (images, rebuilt) = if options.asks(Claim::Image) {
+        say("rebuilding the images");
+        image::check(project, &lock, options.image.as_deref(), session)?
+    } else {
+        image::not_checked()
+    };
+    let training = if options.asks(Claim::Training) && options.replay == Replay::Full {
+        say("replaying the steps");
+        training::check(project, &lock, &rulebook, options, &folder, session)?
+    } else {
+        training::not_checked(project)
+    };
+    let claims = Claims { rules, inputs, image: images, training, serving: Serving { answer: Answer::NotChecked } };
+    let mut not_checked = verdict::not_checked(&claims);
+    not_checked.extend(unsigned);
+    not_checked.extend(rulebook.note);
+    let accept = rulebook.competition.accept.clone().unwrap_or_else(verdict::default_accept);
+    let report = Report {
+        version: VERSION,
+        pack: env!("CARGO_PKG_VERSION").to_owned(),
+        made: clock::now(),
+        subject: Subject {
+            submission: project.manifest.submission.name.clone(),
+            lock: Digest::of(lock.emit().as_bytes()),
+            competition: rulebook.competition.name.clone(),
+            competition_digest: rulebook.digest,
+            track: project.manifest.submission.track.clone(),
+            images: rebuilt,
+        },
+        accept: verdict::acceptance(&claims, &accept),
+        claims,
+        not_checked,
+        host: runner::host(true),
+    };
+    write(&folder.join("report.json"), &report.emit())?;
+    Ok(report)
+}
+
+/// Where the report goes.
+pub fn folder(project: &Project, options: &Options) -> PathBuf {
+    options.report.clone().unwrap_or_else(|| project.root.join(".pack").join("verify"))
+}
+
+/// Signs a verdict: a statement with every number, and a summary that says PASSED only where what is asked for is met.
+/// Returns the envelopes.
+pub fn sign(project: &Project, report: &Report, options: &Options, key: &SigningKey) -> Result<Vec<PathBuf>> {
+    let lock = project.need_lock()?;
+    let claims = [
+        ("rules", report.claims.rules.answer),
+        ("inputs", report.claims.inputs.answer),
+        ("image", report.claims.image.answer),
+        ("training", report.claims.training.answer),
+        ("serving", report.claims.serving.answer),
+    ];
+    let claims: Vec<Claimed> =
+        claims.iter().map(|(claim, answer)| Claimed { claim: (*claim).into(), answer: answer.as_str().into() }).collect();
+    let pin = CompetitionPin { name: report.subject.competition.clone(), path: None, digest: report.subject.competition_digest };
+    let images: Vec<BuiltImage> = [ImageKind::Serve, ImageKind::Train]
+        .into_iter()
+        .filter_map(|kind| {
+            let image = report.subject.images.get(kind.as_str())?;
+            Some(BuiltImage { kind, config: image.config, manifest: image.manifest })
+        })
+        .collect();
+    let verification = Verification {
+        submission: &report.subject.submission,
+        competition: &pin,
+        track: &report.subject.track,
+        lock: Digest::of(lock.emit().as_bytes()),
+        images: &images,
+        pack: env!("CARGO_PKG_VERSION"),
+        time: &report.made,
+        accepted: report.accept.met,
+        claims: &claims,
+        report: &serde_json::to_value(report)?,
+    };
+    let folder = folder(project, options);
+    let detail = attestation::verification(&verification);
+    let summary = attestation::summary(&verification, Some(Digest::of(&detail.bytes())));
+    Ok(vec![attest::sign_and_write(&detail, key, &folder)?, attest::sign_and_write(&summary, key, &folder)?])
+}
+
+/// Puts together what was found on different machines.
+pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>) -> Result<Report> {
+    let mut reports = Vec::new();
+    for file in files {
+        let text = project::read_text(file)?;
+        reports.push(Report::parse(&text).with_context(|| format!("`{}`", file.display()))?);
+    }
+    let accept: Option<Accept> = match competition {
+        Some(named) => project::load_competition(Path::new("."), named)?.0.accept,
+        None => reports.first().and_then(|first| {
+            let text = crate::competition::built_in(&first.subject.competition).ok()?;
+            (Digest::of(text.as_bytes()) == first.subject.competition_digest).then_some(text)?;
+            Competition::parse(&first.subject.competition, text).ok()?.accept
+        }),
+    };
+    let accept = match accept {
+        Some(accept) => accept,
+        None if competition.is_some() => verdict::default_accept(),
+        None => bail!(
+            Problem::new("what the competition accepts is not known: it is not one of the built-in ones as they are now")
+                .help("say which file it is: `--competition FILE`")
+        ),
+    };
+    let merged = verdict::merge(reports, &accept, clock::now())?;
+    if let Some(folder) = report {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+        write(&folder.join("report.json"), &merged.emit())?;
+    }
+    Ok(merged)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    // As a whole, so that nobody reads half a verdict.
+    let temporary = path.with_extension("json.part");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Session) -> Result<Rulebook> {
+    if let Some(named) = &options.competition {
+        let (competition, pin, _) = project::load_competition(Path::new("."), named)?;
+        if let Err(known) = competition.track(&project.manifest.submission.track) {
+            let track = &project.manifest.submission.track;
+            bail!(Problem::new(format!("competition `{}` has no track `{track}`", competition.name)).help(known));
+        }
+        let note = (pin.digest != lock.competition.digest).then(|| {
+            format!("competition: the lock was made under {}, and was judged by {}", lock.competition.digest, pin.digest)
+        });
+        return Ok(Rulebook { competition, digest: pin.digest, note });
+    }
+    let own = lock.competition.path.is_some();
+    let note = own.then(|| {
+        let file = lock.competition.path.as_deref().unwrap_or_default().escape_debug().to_string();
+        format!("competition: `{file}` came with the submission; `--competition FILE` judges by your own copy")
+    });
+    if lock.competition.digest == project.competition_pin.digest {
+        return Ok(Rulebook { competition: project.competition.clone(), digest: lock.competition.digest, note });
+    }
+    match facts::locked_competition(project, lock, &session.store) {
+        Some(text) => {
+            let competition = Competition::parse("the locked competition", &text)?;
+            Ok(Rulebook { competition, digest: lock.competition.digest, note })
+        }
+        None => {
+            let digest = project.competition_pin.digest;
+            let now = "competition: the text that was locked is not at hand; judged by the file as it is now".to_owned();
+            Ok(Rulebook { competition: project.competition.clone(), digest, note: Some(now) })
+        }
+    }
+}
+
+fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Session) -> Result<Rules> {
+    let asked = check::Options { competition: options.competition.clone(), ..check::Options::default() };
+    let report = match check::check(project, &asked, session) {
+        Ok(report) => report,
+        Err(error) => {
+            let what = format!("the rules of `{}` could not be judged: {error:#}", rulebook.competition.name);
+            let finding = Finding { rule: "-".into(), answer: Answer::Unknown, what, allowed: None };
+            return Ok(Rules { answer: Answer::Unknown, findings: vec![finding], passed: 0, not_asked: Vec::new() });
+        }
+    };
+    let answer = match (report.failed, report.unknown) {
+        (0, 0) => Answer::Pass,
+        (0, _) => Answer::Unknown,
+        _ => Answer::Fail,
+    };
+    let word = |outcome| match outcome {
+        Outcome::Fail => Answer::Fail,
+        Outcome::Unknown => Answer::Unknown,
+        Outcome::Pass => Answer::Pass,
+    };
+    let open = report.findings.iter().filter(|finding| finding.outcome != Outcome::Pass).map(|finding| Finding {
+        rule: finding.rule.clone(),
+        answer: word(finding.outcome),
+        what: finding.what.clone(),
+        allowed: finding.allowed.clone(),
+    });
+    Ok(Rules { answer, findings: open.collect(), passed: report.passed, not_asked: report.not_asked })
+}

@@ -1,0 +1,424 @@
+//! The claim about training: each step run again from its locked inputs, alone, and compared.
+//!
+//! Layer 4 (commands). A replay writes into a folder of the store's and nothing of it enters the lock. What was
+//! found of a step is remembered in the user's own cache until the whole verify ends, so that a killed one goes on;
+//! nothing that comes with a submission is believed for that. Must never replay from anything but locked inputs.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads what a replay wrote")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::super::console::{Console, Show};
+use super::super::project::Project;
+use super::super::{Session, build};
+use super::{Options, Rulebook};
+use crate::artifact::{Artifact, Basis, Name, Pin, Role, StepPin};
+use crate::compare::{self, Comparison};
+use crate::competition::Tolerance;
+use crate::copies;
+use crate::digest::Digest;
+use crate::distance::{self, Claim};
+use crate::invocation::Invocation;
+use crate::layer::Memory;
+use crate::lockfile::Lockfile;
+use crate::manifest::{OutputClass, Replay, Step};
+use crate::progress::Task;
+use crate::record::{Execution, Record, StepRecord};
+use crate::report::{Answer, Compared, How, StepAnswer, Training};
+use crate::runner::{self, RunError, Runner};
+use crate::source::path::read_folder;
+use crate::step::{self, View};
+use crate::tree::Tree;
+use crate::verdict;
+
+/// Under which kind the store remembers what was found of a step.
+const MEMORY: &str = "verify-1";
+
+pub(super) fn not_checked(project: &Project) -> Training {
+    let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, "it was not replayed".to_owned()));
+    Training { answer: Answer::NotChecked, steps: steps.collect() }
+}
+
+/// An answer without a replay.
+fn open(name: &Name, key: Option<Digest>, because: String) -> StepAnswer {
+    without(name, key, Answer::NotChecked, vec![because])
+}
+
+fn without(name: &Name, key: Option<Digest>, answer: Answer, because: Vec<String>) -> StepAnswer {
+    StepAnswer {
+        step: name.clone(),
+        answer,
+        how: None,
+        replayed: None,
+        because,
+        key,
+        outputs: Vec::new(),
+        copies: None,
+        twin: None,
+        gates: Vec::new(),
+        execution: None,
+        said: None,
+    }
+}
+
+pub(super) fn check(
+    project: &Project,
+    lock: &Lockfile,
+    rulebook: &Rulebook,
+    options: &Options,
+    folder: &Path,
+    session: &Session,
+) -> Result<Training> {
+    let mut steps = Vec::new();
+    if project.manifest.steps.is_empty() {
+        return Ok(Training { answer: Answer::NotChecked, steps });
+    }
+    let record = project.record();
+    let runtime = match build::runtime(lock, session) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let why = format!("what the steps run in cannot be made: {error:#}");
+            let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, why.clone()));
+            return Ok(Training { answer: Answer::NotChecked, steps: steps.collect() });
+        }
+    };
+    let views = step::views(&project.manifest, lock, project.track(), &runtime)?;
+    let runner = runner::choose(options.runner.as_deref())?;
+    let mut replays = Replays {
+        project,
+        // Outputs that are not in the lock, as they were replayed: what a later step takes.
+        lock: lock.clone(),
+        rulebook,
+        record: record.as_ref().ok().and_then(Option::as_ref),
+        runner: runner.as_ref(),
+        folder,
+        session,
+    };
+    let mut remembered = Vec::new();
+    for (name, step) in project.manifest.step_order() {
+        let Some(view) = views.get(name) else { continue };
+        session.progress.note(&format!("verify: step {name}"));
+        let key = replays.memory_key(name, view)?;
+        let known = session.store.recall(MEMORY, &key).and_then(|text| serde_json::from_str::<StepAnswer>(&text).ok());
+        let mut answer = match known {
+            Some(known) => {
+                session.progress.note(&format!("verify: step {name} was replayed by a run that did not end; its answer stands"));
+                known
+            }
+            None => replays.step(name, step, view)?,
+        };
+        if answer.execution.is_some() {
+            session.store.remember(MEMORY, &key, &serde_json::to_string(&answer)?)?;
+            remembered.push(key);
+        }
+        if let Err(error) = &record {
+            answer.because.push(format!("the Record cannot be read: {error:#}"));
+        }
+        steps.push(answer);
+    }
+    for key in remembered {
+        session.store.forget(MEMORY, &key);
+    }
+    let answer = verdict::weakest(steps.iter().map(|step| step.answer), Answer::NotChecked);
+    Ok(Training { answer, steps })
+}
+
+/// What replays of one submission have in common.
+pub(super) struct Replays<'a> {
+    project: &'a Project,
+    pub(super) lock: Lockfile,
+    rulebook: &'a Rulebook,
+    record: Option<&'a Record>,
+    runner: &'a dyn Runner,
+    folder: &'a Path,
+    pub(super) session: &'a Session,
+}
+
+/// One run's end: how it went, the last line it said, and what it wrote.
+pub(super) struct Ran {
+    pub(super) execution: Execution,
+    said: String,
+    pub(super) outputs: Result<BTreeMap<Name, Tree>, String>,
+}
+
+impl Replays<'_> {
+    /// Under what a step's answer may be taken again: all that decides it.
+    fn memory_key(&self, name: &Name, view: &View) -> Result<Digest> {
+        let claimed: Vec<String> = self.claimed(name).iter().map(|artifact| artifact.digest.to_string()).collect();
+        let record = self.record.and_then(|record| record.steps.get(name));
+        let parts = serde_json::json!([
+            env!("CARGO_PKG_VERSION"),
+            view.key,
+            claimed,
+            self.rulebook.digest,
+            self.runner.name(),
+            record,
+            runner::host(true)
+        ]);
+        Ok(Digest::of(parts.to_string().as_bytes()))
+    }
+
+    fn claimed(&self, name: &Name) -> Vec<&Artifact> {
+        let made = |artifact: &&Artifact| matches!(&artifact.pin, Pin::Step(pin) if pin.step == *name);
+        self.lock.artifacts.iter().filter(made).collect()
+    }
+
+    fn step(&mut self, name: &Name, step: &Step, view: &View) -> Result<StepAnswer> {
+        let entry = self.record.and_then(|record| record.steps.get(name)).filter(|entry| entry.key == view.key).cloned();
+        if step.replay == Replay::Never {
+            let why = step.because.as_deref().map_or_else(String::new, |why| format!(": {}", why.escape_debug()));
+            return Ok(open(name, Some(view.key), format!("its outputs are declared inputs (replay = \"never\"){why}")));
+        }
+        if step.replay == Replay::Sampled {
+            self.session.progress.note(&format!("step {name} asks for sampled segments; this pack replays all of it"));
+        }
+        if let Some(answer) = self.stale(name, view) {
+            return Ok(answer);
+        }
+        if let Some(missing) = step.inputs.iter().find(|input| !self.lock.artifacts.iter().any(|a| a.name == **input)) {
+            return Ok(open(
+                name,
+                Some(view.key),
+                format!("its input `{missing}` is not in the lock, and was not made by a replay"),
+            ));
+        }
+        let here = runner::host(true);
+        if step.gpu && here.gpus.is_empty() {
+            return Ok(open(name, Some(view.key), "it wants a GPU, and none is here".to_owned()));
+        }
+        let invocation = Invocation::of_step(name, step, &self.project.manifest, &self.lock, self.project.track())?;
+        let ran = match self.run(name, step, &invocation, "replay") {
+            Ok(ran) => ran,
+            Err(error) => return Ok(open(name, Some(view.key), format!("it cannot be replayed here: {error:#}"))),
+        };
+        let mut answer = self.compare(name, step, view, entry.as_ref(), &invocation, &ran)?;
+        answer.execution = Some(ran.execution);
+        answer.replayed = Some("full".to_owned());
+        if answer.answer != Answer::Confirmed && !ran.said.is_empty() {
+            answer.said = Some(ran.said);
+        }
+        // A later step may take what the lock has not.
+        if let Ok(outputs) = ran.outputs {
+            self.stand_in(name, step, view, outputs);
+        }
+        Ok(answer)
+    }
+
+    /// The lock says that its outputs were made from something else than it names.
+    fn stale(&self, name: &Name, view: &View) -> Option<StepAnswer> {
+        let claimed = self.claimed(name);
+        let other = claimed.iter().find_map(|artifact| match &artifact.pin {
+            Pin::Step(pin) if pin.key != view.key => Some((artifact.name.clone(), pin.key)),
+            _ => None,
+        });
+        let (output, key) = other?;
+        let mut because = vec![format!(
+            "`{output}` is said to have been made under key {key}, and what is locked gives {}: other code, inputs, settings or packages",
+            view.key
+        )];
+        if let Some(entry) = self.record.and_then(|record| record.steps.get(name)).filter(|entry| entry.key == key) {
+            because.extend(
+                step::changes(&entry.sees, &entry.code, view).into_iter().map(|change| format!("changed since: {change}")),
+            );
+        }
+        Some(without(name, Some(view.key), Answer::Refuted, because))
+    }
+
+    fn stand_in(&mut self, name: &Name, step: &Step, view: &View, outputs: BTreeMap<Name, Tree>) {
+        for (output, tree) in outputs {
+            let Some(role) = step.outputs.get(&output).and_then(|class| class.role()) else { continue };
+            if self.lock.artifacts.iter().any(|artifact| artifact.name == output) {
+                continue;
+            }
+            self.lock.artifacts.push(Artifact {
+                name: output,
+                role,
+                pin: Pin::Step(StepPin { step: name.clone(), key: view.key }),
+                digest: tree.digest(),
+                size: tree.size(),
+                basis: Basis::Observed,
+                files: Some(tree),
+            });
+        }
+        self.lock.sort();
+    }
+
+    pub(super) fn run(&self, name: &Name, step: &Step, invocation: &Invocation, what: &str) -> Result<Ran, RunError> {
+        let scratch = self.session.store.scratch_folder().map_err(crate::layer::LayerError::Store)?;
+        let log = self.folder.join(format!("{name}.{what}.log"));
+        drop(std::fs::remove_file(&log));
+        let title = if what == "replay" { format!("replaying {name}") } else { format!("{what} run of {name}") };
+        let mut console = Console::new(&title, &self.session.progress, Show::Last, Some(&log));
+        let layers = build::layers(self.session, Memory::Use);
+        let execution = self.runner.run(invocation, &layers, scratch.path(), &mut |event| console.take(event))?;
+        let said = console.last_line();
+        drop(console);
+        let mut outputs = BTreeMap::new();
+        let mut failed = None;
+        for output in step.outputs.keys() {
+            let folder = scratch.path().join("out").join(output.as_str());
+            match read_folder(&self.session.context(self.project), &folder, &format!("output {output}")) {
+                Ok(tree) => drop(outputs.insert(output.clone(), tree)),
+                Err(error) => failed = Some(format!("what the replay wrote cannot be taken: {:#}", anyhow::Error::from(error))),
+            }
+        }
+        Ok(Ran { execution, said, outputs: failed.map_or(Ok(outputs), Err) })
+    }
+
+    fn compare(
+        &self,
+        name: &Name,
+        step: &Step,
+        view: &View,
+        entry: Option<&StepRecord>,
+        invocation: &Invocation,
+        ran: &Ran,
+    ) -> Result<StepAnswer> {
+        let last = entry.and_then(|entry| entry.attempts.iter().rev().find_map(|attempt| attempt.execution.as_ref()));
+        let gates = verdict::gates(last.map(|execution| &execution.host), &ran.execution.host, step.gpu, step.threads);
+        if let Some((mut answer, why)) = verdict::ending(&ran.execution, last.map(|execution| execution.seconds)) {
+            let mut because = vec![why];
+            if answer == Answer::Refuted && !gates.is_empty() && step.gpu {
+                answer = Answer::Inconclusive;
+            }
+            because.extend(gates.iter().cloned());
+            return Ok(StepAnswer { gates, ..without(name, Some(view.key), answer, because) });
+        }
+        let outputs = match &ran.outputs {
+            Ok(outputs) => outputs,
+            Err(why) => return Ok(without(name, Some(view.key), Answer::Refuted, vec![why.clone()])),
+        };
+        let mut compared = Vec::new();
+        let mut seen = verdict::Seen { gates: gates.clone(), sealed: ran.execution.isolation.sealed, ..Default::default() };
+        if let Some(lie) = entry.and_then(|entry| self.record_lies(name, entry)) {
+            return Ok(without(name, Some(view.key), Answer::Refuted, vec![lie]));
+        }
+        let base = self.base(step);
+        for (output, class) in &step.outputs {
+            let Some(claimed) = self.claimed_tree(output, entry) else {
+                if class.role().is_some() {
+                    seen.outputs.push((
+                        Answer::NotChecked,
+                        None,
+                        format!("`{output}` is not in the lock, so nothing is claimed"),
+                    ));
+                }
+                continue;
+            };
+            let found = outputs.get(output).cloned().unwrap_or_default();
+            let comparison = self.one(output, *class, &claimed, &found, &base)?;
+            let Some((answer, how, because)) = self.judge(output, *class, &comparison, &gates) else {
+                compared.push(Compared {
+                    output: output.clone(),
+                    answer: Answer::NotChecked,
+                    because: "shown only".to_owned(),
+                    comparison,
+                });
+                continue;
+            };
+            seen.outputs.push((answer, how, because.clone()));
+            compared.push(Compared { output: output.clone(), answer, because, comparison });
+        }
+        let copies = self.copies(step, outputs)?;
+        let mut look = Vec::new();
+        match copies.as_ref().map(copies::judge) {
+            Some(copies::Answer::Copied { why }) => {
+                seen.copied = why.into_iter().map(|why| format!("the answer was an input: {why}")).collect();
+            }
+            Some(copies::Answer::Look { why }) => look = why,
+            Some(copies::Answer::NotFound) | None => {}
+        }
+        let undecided = seen.copied.is_empty() && seen.outputs.iter().all(|(answer, ..)| *answer == Answer::Confirmed);
+        // A replay that differs says enough; the twin is for the one that does not.
+        let twin = if undecided { self.twin(name, step, invocation, outputs, &base)? } else { None };
+        if let Some(twin) = twin.as_ref().filter(|twin| twin.differs == Some(false)) {
+            let sentence = format!("with seed {} it gives the same weights: they do not come from this training", twin.seed);
+            seen.twin = Some(sentence);
+        }
+        let (answer, how, mut because) = verdict::step(&seen);
+        if answer == Answer::Inconclusive {
+            because.extend(gates.iter().cloned());
+        }
+        because.extend(look.into_iter().map(|what| format!("look at it: {what}")));
+        Ok(StepAnswer { how, outputs: compared, copies, twin, gates, ..without(name, Some(view.key), answer, because) })
+    }
+
+    /// What the claim is about: the lock's entry, or of a log or state the Record's.
+    fn claimed_tree(&self, output: &Name, entry: Option<&StepRecord>) -> Option<Tree> {
+        let locked = self.lock.artifacts.iter().find(|artifact| artifact.name == *output && matches!(artifact.pin, Pin::Step(_)));
+        locked.and_then(|artifact| artifact.files.clone()).or_else(|| entry?.outputs.get(output).cloned())
+    }
+
+    /// A Record that says of an output what the lock does not.
+    fn record_lies(&self, name: &Name, entry: &StepRecord) -> Option<String> {
+        self.claimed(name).into_iter().find_map(|artifact| {
+            let recorded = entry.outputs.get(&artifact.name)?.digest();
+            (artifact.basis == Basis::Observed && recorded != artifact.digest).then(|| {
+                format!("pack.record.json says that `{}` is {recorded}, and pack.lock says {}", artifact.name, artifact.digest)
+            })
+        })
+    }
+
+    /// What updates are measured from: the models and weights that the step takes.
+    fn base(&self, step: &Step) -> Vec<&Artifact> {
+        let takes =
+            |artifact: &&Artifact| step.inputs.contains(&artifact.name) && matches!(artifact.role, Role::Model | Role::Weights);
+        self.lock.artifacts.iter().filter(takes).collect()
+    }
+
+    pub(super) fn one(
+        &self,
+        output: &Name,
+        class: OutputClass,
+        claimed: &Tree,
+        found: &Tree,
+        base: &[&Artifact],
+    ) -> Result<Comparison> {
+        let task = Task::hidden();
+        let claim = Claim { output, class, expected: claimed, found, base };
+        Ok(distance::compare(&claim, &self.session.store, self.session.jobs, &task)?)
+    }
+
+    /// What a comparison means by the competition's limits; none: it is shown only.
+    fn judge(
+        &self,
+        output: &Name,
+        class: OutputClass,
+        comparison: &Comparison,
+        gates: &[String],
+    ) -> Option<(Answer, Option<How>, String)> {
+        let word = match class {
+            OutputClass::Weights => "weights",
+            OutputClass::Data => "data",
+            OutputClass::State => "state",
+            OutputClass::Log => return None,
+        };
+        let tolerance: Option<&Tolerance> = self.rulebook.competition.tolerances.get(word);
+        let judged = compare::judge(comparison, tolerance);
+        // The step's own answer stands before it.
+        let judged_text = judged.to_string();
+        let text = judged_text.split_once(": ").map_or(judged_text.as_str(), |(_, why)| why);
+        let because = format!("{output}: {text}");
+        Some(match judged {
+            compare::Answer::ConfirmedBits | compare::Answer::ConfirmedContent { .. } => {
+                (Answer::Confirmed, Some(How::Bits), because)
+            }
+            compare::Answer::ConfirmedTolerance { .. } => (Answer::Confirmed, Some(How::Tolerance), because),
+            compare::Answer::Inconclusive { .. } => (Answer::Inconclusive, None, because),
+            // Where bits are not comparable, a limit of zero says nothing.
+            compare::Answer::Refuted { why } if !gates.is_empty() && comparison.is_same_in_kind() => {
+                let bits_only = tolerance.is_none_or(|tolerance| tolerance.relative.unwrap_or(0.0) == 0.0);
+                if bits_only {
+                    (Answer::Inconclusive, None, format!("{output}: {why}; on this machine the bits need not be equal"))
+                } else {
+                    (Answer::Refuted, None, because)
+                }
+            }
+            compare::Answer::Refuted { .. } => (Answer::Refuted, None, because),
+            compare::Answer::ShownOnly => return None,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Rooms: the folders of one run, below its caller's `work`.
+//!
+//! Layer 3 (effects). `out/<name>` stays; everything else lies in `box` and goes with the run, or with the next one
+//! where this one was killed. Must never follow a link that a command left behind.
+
+#![allow(clippy::disallowed_methods, reason = "effects: owns the run's folders")]
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use super::view::View;
+use super::{RunError, io_error};
+use crate::invocation::Invocation;
+use crate::store::remove_tree;
+
+/// Folders that every box has.
+const FOLDERS: &[&str] = &["data", "dev", "etc", "models", "out", "proc", "submission", "sys", "tmp", "weights"];
+const HOSTS: &str = "127.0.0.1 localhost box\n::1 localhost\n";
+
+/// The folders of one run.
+pub(super) struct Rooms {
+    /// Outputs, by name.
+    pub(super) out: PathBuf,
+    /// Scratch.
+    pub(super) tmp: PathBuf,
+    /// Links `0`, `1`, … to the folders that make up the root.
+    pub(super) lower: PathBuf,
+    /// Where the root is put together.
+    pub(super) mount_point: PathBuf,
+    /// All of this run's that goes with it.
+    pub(super) box_folder: PathBuf,
+    /// What everything is mounted on, over all layers.
+    pub(super) root: PathBuf,
+}
+
+impl Rooms {
+    /// Makes them. What an earlier run left in outputs stays, and nothing else.
+    pub(super) fn make(work: &Path, invocation: &Invocation, view: &View) -> Result<Self, RunError> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(work).map_err(io_error("create", work))?;
+        let work = fs::canonicalize(work).map_err(io_error("find", work))?;
+        let box_folder = work.join("box");
+        remove_tree(&box_folder).map_err(io_error("clear", &box_folder))?;
+        let rooms = Rooms {
+            out: work.join("out"),
+            tmp: box_folder.join("tmp"),
+            lower: box_folder.join("lower"),
+            mount_point: box_folder.join("mount"),
+            root: box_folder.join("root"),
+            box_folder,
+        };
+        for folder in [&rooms.tmp, &rooms.lower, &rooms.mount_point] {
+            builder.mode(0o755).create(folder).map_err(io_error("create", folder))?;
+        }
+        fs::set_permissions(&rooms.tmp, Permissions::from_mode(0o1777)).map_err(io_error("open up", &rooms.tmp))?;
+        for output in &invocation.outputs {
+            let folder = rooms.out.join(output.as_str());
+            builder.create(&folder).map_err(io_error("create", &folder))?;
+            fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(io_error("open up", &folder))?;
+        }
+        let root = &rooms.root;
+        rooms.skeleton(root, invocation, view).map_err(io_error("lay out", root))?;
+        // Of one folder alone the kernel makes no overlay.
+        let empty = rooms.box_folder.join("empty");
+        builder.create(&empty).map_err(io_error("create", &empty))?;
+        for (n, folder) in std::iter::once(root).chain(&view.lower).chain([&empty]).enumerate() {
+            let link = rooms.lower.join(n.to_string());
+            symlink(folder, &link).map_err(io_error("create", &link))?;
+        }
+        Ok(rooms)
+    }
+
+    /// What everything is mounted on. It lies over all layers, so that no link of theirs is ever gone through.
+    fn skeleton(&self, root: &Path, invocation: &Invocation, view: &View) -> io::Result<()> {
+        fs::create_dir(root)?;
+        for folder in FOLDERS {
+            fs::create_dir(root.join(folder))?;
+        }
+        fs::write(root.join("etc/hosts"), HOSTS)?;
+        fs::write(root.join("etc/hostname"), "box\n")?;
+        for output in &invocation.outputs {
+            fs::create_dir(root.join("out").join(output.as_str()))?;
+        }
+        for file in &view.files {
+            let place = file.at.under(root);
+            if let Some(folder) = place.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            File::create(place)?;
+        }
+        open_up(root)?;
+        fs::set_permissions(root.join("tmp"), Permissions::from_mode(0o1777))
+    }
+
+    /// Lets another user write what a command writes.
+    pub(super) fn give_to(&self, user: (u32, u32)) -> Result<(), RunError> {
+        for folder in [&self.tmp, &self.out] {
+            change_owner(folder, user).map_err(io_error("hand over", folder))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lets everybody read a folder and all in it, whatever the caller's umask is.
+fn open_up(folder: &Path) -> io::Result<()> {
+    let mut paths = vec![folder.to_owned()];
+    while let Some(path) = paths.pop() {
+        let is_dir = fs::symlink_metadata(&path)?.is_dir();
+        fs::set_permissions(&path, Permissions::from_mode(if is_dir { 0o755 } else { 0o444 }))?;
+        if is_dir {
+            for entry in fs::read_dir(&path)? {
+                paths.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Rooms {
+    fn drop(&mut self) {
+        // What stays is cleared by the next run.
+        drop(remove_tree(&self.box_folder));
+    }
+}
+
+/// Gives a folder and all in it to a user; links themselves, not what they lead to.
+pub(super) fn change_owner(folder: &Path, user: (u32, u32)) -> io::Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let mut paths = vec![folder.to_owned()];
+    while let Some(path) = paths.pop() {
+        if fs::symlink_metadata(&path)?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                paths.push(entry?.path());
+            }
+        }
+        lchown(&path, Some(user.0), Some(user.1))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! Verdict: what the five answers add up to.
+//!
+//! Layer 2 (decisions): pure. The weakest step decides a claim, the competition's `accept` says which answers
+//! suffice. "Could not tell" is never turned into a pass or a fail. Must never weigh an answer up against another.
+
+use std::collections::BTreeMap;
+
+use crate::competition::Accept;
+use crate::record::{Ending, Execution, Host};
+use crate::report::{Acceptance, Answer, Claims, How, Report, StepAnswer};
+
+/// What is asked where a competition says nothing: everything that can be told, and by bits.
+pub fn default_accept() -> Accept {
+    Accept {
+        rules: "pass".into(),
+        inputs: "confirmed".into(),
+        image: "identical".into(),
+        training: "bits".into(),
+        replay: Some("full".into()),
+        serving: "not-checked".into(),
+    }
+}
+
+/// Whether the answers suffice, and what is short.
+pub fn acceptance(claims: &Claims, accept: &Accept) -> Acceptance {
+    let replay = accept.replay.as_deref().unwrap_or("full");
+    let asked = [
+        ("rules", accept.rules.as_str()),
+        ("inputs", accept.inputs.as_str()),
+        ("image", accept.image.as_str()),
+        ("training", accept.training.as_str()),
+        ("replay", replay),
+        ("serving", accept.serving.as_str()),
+    ];
+    let mut short = Vec::new();
+    let mut ask = |claim: &str, met: bool, found: &str, asked: &str| {
+        if !met {
+            short.push(format!("{claim}: {found}, and `{asked}` is asked for"));
+        }
+    };
+    let rules = claims.rules.answer;
+    let open = rules == Answer::Unknown && accept.rules == "unknown";
+    ask("rules", rules == Answer::Pass || open, rules.as_str(), &accept.rules);
+    let inputs = claims.inputs.answer;
+    ask("inputs", inputs == Answer::Confirmed, inputs.as_str(), &accept.inputs);
+    let image = claims.image.answer;
+    let recompressed = image == Answer::Recompressed && accept.image == "recompressed";
+    ask("image", image == Answer::Identical || recompressed, image.as_str(), &accept.image);
+    // "not-checked" takes what nobody looked at; what was looked at and refuted is never taken.
+    let training = claims.training.answer;
+    let how = claims.training.steps.iter().filter_map(|step| step.how).min();
+    let needed = match accept.training.as_str() {
+        "bits" => Some(How::Bits),
+        "tolerance" => Some(How::Tolerance),
+        "metrics" => Some(How::Metrics),
+        _ => None,
+    };
+    let trained = match needed {
+        None => matches!(training, Answer::NotChecked | Answer::Confirmed),
+        // A submission without steps has nothing to confirm.
+        Some(_) if claims.training.steps.is_empty() => true,
+        Some(needed) => training == Answer::Confirmed && how.is_some_and(|how| how >= needed),
+    };
+    let found = match how.filter(|_| training == Answer::Confirmed) {
+        Some(how) => format!("confirmed by {}", how.as_str()),
+        None => training.as_str().to_owned(),
+    };
+    ask("training", trained, &found, &accept.training);
+    let serving = claims.serving.answer;
+    let not_asked = serving == Answer::NotChecked && accept.serving == "not-checked";
+    ask("serving", serving == Answer::Confirmed || not_asked, serving.as_str(), &accept.serving);
+    let asked = asked.into_iter().map(|(claim, word)| (claim.to_owned(), word.to_owned())).collect();
+    Acceptance { asked, met: short.is_empty(), short }
+}
+
+/// The weakest of several answers of one claim; `none` where there are none.
+pub fn weakest(answers: impl IntoIterator<Item = Answer>, none: Answer) -> Answer {
+    answers.into_iter().min().unwrap_or(none)
+}
+
+/// What must be equal for two runs' bits to be comparable, and is not: a sentence each. None: they are comparable.
+pub fn gates(claimed: Option<&Host>, here: &Host, gpu: bool, threads: Option<u32>) -> Vec<String> {
+    let Some(claimed) = claimed else {
+        return vec!["no Record says on what machine the claimed outputs were made".to_owned()];
+    };
+    let mut gates = Vec::new();
+    let unknown = || "?".to_owned();
+    if gpu {
+        let names = |host: &Host| host.gpus.iter().map(|gpu| gpu.name.as_str()).collect::<Vec<_>>().join(", ");
+        if names(claimed) != names(here) {
+            gates.push(format!("GPU: made on `{}`, here is `{}`", or_none(&names(claimed)), or_none(&names(here))));
+        }
+        let units = |host: &Host| {
+            host.gpus.iter().map(|g| g.multiprocessors.map_or_else(unknown, |n| n.to_string())).collect::<Vec<_>>().join(", ")
+        };
+        if units(claimed) != units(here) {
+            gates.push(format!("multiprocessors: made on {}, here are {}", or_none(&units(claimed)), or_none(&units(here))));
+        }
+        let branch = |host: &Host| host.driver.as_deref().and_then(|driver| driver.split('.').next()).unwrap_or("?").to_owned();
+        if branch(claimed) != branch(here) {
+            gates.push(format!("driver branch: made with {}, here is {}", branch(claimed), branch(here)));
+        }
+    }
+    let lacks = |a: &Host, b: &Host| a.isa.iter().filter(|isa| !b.isa.contains(isa)).cloned().collect::<Vec<_>>();
+    let (here_lacks, made_without) = (lacks(claimed, here), lacks(here, claimed));
+    if !here_lacks.is_empty() {
+        gates.push(format!("processor: made with {}, which this one has not", here_lacks.join(", ")));
+    }
+    if !made_without.is_empty() {
+        gates.push(format!("processor: made without {}, which this one has", made_without.join(", ")));
+    }
+    if threads.is_none() && claimed.processors != here.processors {
+        let text = |n: Option<u32>| n.map_or_else(unknown, |n| n.to_string());
+        let (made, here) = (text(claimed.processors), text(here.processors));
+        gates.push(format!("threads: the step sets none; made on {made} processors, here are {here}"));
+    }
+    gates
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// What a replay that did not end well says of the claim. None: it ended well.
+pub fn ending(execution: &Execution, claimed_seconds: Option<f64>) -> Option<(Answer, String)> {
+    let ratio = claimed_seconds.filter(|s| *s > 0.0).map(|seconds| execution.seconds / seconds);
+    let ratio = ratio.map_or_else(String::new, |ratio| format!(", {ratio:.1} times what the Record says"));
+    Some(match &execution.ending {
+        Ending::Exited { code: 0 } => return None,
+        Ending::Exited { code } => {
+            (Answer::Refuted, format!("the replay ended with exit code {code}: what is claimed cannot be repeated"))
+        }
+        Ending::Signalled { signal } => (Answer::Inconclusive, format!("the replay was ended by signal {signal}")),
+        // A limit is judged on the Record's own hardware; elsewhere an overrun says nothing.
+        Ending::TimedOut => (Answer::Inconclusive, format!("the replay was stopped at its time limit{ratio}")),
+        Ending::OutOfMemory => (Answer::Inconclusive, "the replay was stopped at its memory limit".to_owned()),
+        Ending::OverQuota => (Answer::Inconclusive, "the replay was stopped: it wrote more than it may".to_owned()),
+        Ending::Cancelled => (Answer::NotChecked, "the replay was stopped by hand".to_owned()),
+    })
+}
+
+/// What is known of one replayed step before it is answered.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// What each output's comparison means by the competition's limits, with its sentence.
+    pub outputs: Vec<(Answer, Option<How>, String)>,
+    /// Outputs that were found among the inputs, a sentence each.
+    pub copied: Vec<String>,
+    /// Why the run with another seed refutes the claim, where it does.
+    pub twin: Option<String>,
+    /// What must be equal and is not.
+    pub gates: Vec<String>,
+    /// Whether the replay was sealed.
+    pub sealed: bool,
+}
+
+/// A step's answer from what was seen of its replay: the answer, how it was compared, and why.
+pub fn step(seen: &Seen) -> (Answer, Option<How>, Vec<String>) {
+    let mut because = Vec::new();
+    if !seen.copied.is_empty() {
+        because.extend(seen.copied.iter().cloned());
+        return (Answer::Refuted, None, because);
+    }
+    if let Some(twin) = &seen.twin {
+        return (Answer::Refuted, None, vec![twin.clone()]);
+    }
+    let worst = weakest(seen.outputs.iter().map(|(answer, ..)| *answer), Answer::NotChecked);
+    because.extend(seen.outputs.iter().filter(|(answer, ..)| *answer == worst).map(|(_, _, why)| why.clone()));
+    if worst != Answer::Confirmed {
+        return (worst, None, because);
+    }
+    if !seen.sealed {
+        because.insert(0, "the replay was not sealed, so what it read is not known".to_owned());
+        return (Answer::Inconclusive, None, because);
+    }
+    (worst, seen.outputs.iter().filter_map(|(_, how, _)| *how).min(), because)
+}
+
+/// Two reports that cannot be merged.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum MergeError {
+    /// There is nothing to merge.
+    #[error("there is no report to merge")]
+    Nothing,
+    /// They are about different things.
+    #[error("report {number} is about another {what}: expected {expected}, found {found}")]
+    Other {
+        /// Which report, from 1.
+        number: usize,
+        /// What differs.
+        what: &'static str,
+        /// That of the first report.
+        expected: String,
+        /// That of this one.
+        found: String,
+    },
+}
+
+/// One report of several that were made on different machines. What any of them refutes is refuted; else the
+/// strongest answer stands, step by step: one machine confirms what another could not check.
+pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Report, MergeError> {
+    let mut all = reports.into_iter();
+    let mut merged = all.next().ok_or(MergeError::Nothing)?;
+    for (at, other) in all.enumerate() {
+        let number = at + 2;
+        let pairs = [
+            ("lock", merged.subject.lock.to_string(), other.subject.lock.to_string()),
+            ("competition", merged.subject.competition_digest.to_string(), other.subject.competition_digest.to_string()),
+            ("track", merged.subject.track.clone(), other.subject.track.clone()),
+        ];
+        for (what, expected, found) in pairs {
+            if expected != found {
+                return Err(MergeError::Other { number, what, expected, found });
+            }
+        }
+        let (mine, theirs) = (&mut merged.claims, other.claims);
+        if stronger(theirs.rules.answer, mine.rules.answer) {
+            mine.rules = theirs.rules;
+        }
+        if stronger(theirs.inputs.answer, mine.inputs.answer) {
+            mine.inputs = theirs.inputs;
+        }
+        if stronger(theirs.image.answer, mine.image.answer) {
+            mine.image = theirs.image;
+        }
+        if stronger(theirs.serving.answer, mine.serving.answer) {
+            mine.serving = theirs.serving;
+        }
+        let mut known: BTreeMap<_, StepAnswer> =
+            theirs.training.steps.into_iter().map(|step| (step.step.clone(), step)).collect();
+        for step in &mut mine.training.steps {
+            if let Some(other) = known.remove(&step.step)
+                && (stronger(other.answer, step.answer) || (other.answer == step.answer && other.how > step.how))
+            {
+                *step = other;
+            }
+        }
+        mine.training.steps.extend(known.into_values());
+        mine.training.answer = weakest(mine.training.steps.iter().map(|step| step.answer), Answer::NotChecked);
+        merged.subject.images.extend(other.subject.images);
+    }
+    merged.not_checked = not_checked(&merged.claims);
+    merged.accept = acceptance(&merged.claims, accept);
+    merged.made = made;
+    Ok(merged)
+}
+
+/// Whether an answer is to stand in place of another.
+fn stronger(new: Answer, old: Answer) -> bool {
+    let rank = |answer| match answer {
+        Answer::NotChecked => 0,
+        Answer::Unknown => 1,
+        Answer::Inconclusive => 2,
+        Answer::Recompressed => 3,
+        Answer::Confirmed | Answer::Pass | Answer::Identical => 4,
+        Answer::Refuted | Answer::Fail => 5,
+    };
+    rank(new) > rank(old)
+}
+
+/// What was not checked, a sentence each.
+pub fn not_checked(claims: &Claims) -> Vec<String> {
+    let mut open = Vec::new();
+    if claims.rules.answer == Answer::NotChecked {
+        open.push("rules: nobody judged them".to_owned());
+    }
+    if claims.inputs.answer == Answer::NotChecked {
+        open.push("inputs: nobody read them".to_owned());
+    }
+    if claims.image.answer == Answer::NotChecked && claims.image.images.is_empty() {
+        open.push("image: none was rebuilt".to_owned());
+    }
+    for image in claims.image.images.iter().filter(|image| image.answer == Answer::NotChecked) {
+        open.push(format!("image {}: {}", image.image, image.because.as_deref().unwrap_or("it was not rebuilt")));
+    }
+    for step in claims.training.steps.iter().filter(|step| step.answer == Answer::NotChecked) {
+        open.push(format!("step {}: {}", step.step, step.because.first().map_or("it was not replayed", String::as_str)));
+    }
+    if claims.serving.answer == Answer::NotChecked {
+        open.push("serving: whether the image answers the evaluation contract was not tried".to_owned());
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! What answers add up to: a case and its opposite each.
+
+use super::*;
+use crate::artifact::Name;
+use crate::digest::Digest;
+use crate::record::{Gpu, Isolation};
+use crate::report::{Images, Inputs, Rules, Serving, Subject, Training, VERSION};
+
+fn step(name: &str, answer: Answer, how: Option<How>) -> StepAnswer {
+    StepAnswer {
+        step: Name::new(name).unwrap(),
+        answer,
+        how,
+        replayed: None,
+        because: Vec::new(),
+        key: None,
+        outputs: Vec::new(),
+        copies: None,
+        twin: None,
+        gates: Vec::new(),
+        execution: None,
+        said: None,
+    }
+}
+
+fn claims(rules: Answer, inputs: Answer, image: Answer, steps: Vec<StepAnswer>) -> Claims {
+    let answer = weakest(steps.iter().map(|step| step.answer), Answer::NotChecked);
+    Claims {
+        rules: Rules { answer: rules, findings: Vec::new(), passed: 0, not_asked: Vec::new() },
+        inputs: Inputs { answer: inputs, problems: Vec::new(), artifacts: 0, bytes: 0, basis: BTreeMap::new() },
+        image: Images { answer: image, images: Vec::new() },
+        training: Training { answer, steps },
+        serving: Serving { answer: Answer::NotChecked },
+    }
+}
+
+fn good() -> Claims {
+    claims(Answer::Pass, Answer::Confirmed, Answer::Identical, vec![step("train", Answer::Confirmed, Some(How::Bits))])
+}
+
+fn accept(change: impl Fn(&mut Accept)) -> Accept {
+    let mut accept = default_accept();
+    change(&mut accept);
+    accept
+}
+
+#[test]
+fn every_claim_can_be_what_is_short() {
+    let bits = default_accept();
+    assert!(acceptance(&good(), &bits).met);
+    let confirmed = || vec![step("train", Answer::Confirmed, Some(How::Bits))];
+    let (pass, ok, same) = (Answer::Pass, Answer::Confirmed, Answer::Identical);
+    for (what, claims) in [
+        ("rules", claims(Answer::Fail, ok, same, confirmed())),
+        ("rules", claims(Answer::Unknown, ok, same, confirmed())),
+        ("rules", claims(Answer::NotChecked, ok, same, confirmed())),
+        ("inputs", claims(pass, Answer::Refuted, same, confirmed())),
+        ("inputs", claims(pass, Answer::Unknown, same, confirmed())),
+        ("image", claims(pass, ok, Answer::Recompressed, confirmed())),
+        ("image", claims(pass, ok, Answer::Refuted, confirmed())),
+        ("image", claims(pass, ok, Answer::NotChecked, confirmed())),
+        ("training", claims(pass, ok, same, vec![step("train", Answer::Inconclusive, None)])),
+        ("training", claims(pass, ok, same, vec![step("train", Answer::Refuted, None)])),
+        ("training", claims(pass, ok, same, vec![step("train", Answer::NotChecked, None)])),
+        ("training", claims(pass, ok, same, vec![step("train", Answer::Confirmed, Some(How::Tolerance))])),
+        // The weakest step decides.
+        (
+            "training",
+            claims(pass, ok, same, vec![step("a", Answer::Confirmed, Some(How::Bits)), step("b", Answer::NotChecked, None)]),
+        ),
+    ] {
+        let found = acceptance(&claims, &bits);
+        assert!(!found.met && found.short.len() == 1 && found.short[0].starts_with(what), "{what}: {:?}", found.short);
+    }
+    assert!(!acceptance(&good(), &accept(|accept| accept.serving = "confirmed".into())).met);
+}
+
+#[test]
+fn a_competition_may_ask_for_less_and_never_takes_what_is_refuted() {
+    let weaker = accept(|accept| {
+        accept.rules = "unknown".into();
+        accept.image = "recompressed".into();
+        accept.training = "tolerance".into();
+    });
+    let tolerated = || vec![step("train", Answer::Confirmed, Some(How::Tolerance))];
+    assert!(acceptance(&claims(Answer::Unknown, Answer::Confirmed, Answer::Recompressed, tolerated()), &weaker).met);
+    assert!(!acceptance(&claims(Answer::Fail, Answer::Confirmed, Answer::Recompressed, tolerated()), &weaker).met);
+    let open = accept(|accept| accept.training = "not-checked".into());
+    let with = |steps| claims(Answer::Pass, Answer::Confirmed, Answer::Identical, steps);
+    assert!(acceptance(&with(vec![step("train", Answer::NotChecked, None)]), &open).met);
+    assert!(!acceptance(&with(vec![step("train", Answer::Refuted, None)]), &open).met);
+    assert!(!acceptance(&with(vec![step("train", Answer::Inconclusive, None)]), &open).met);
+}
+
+#[test]
+fn a_submission_without_steps_has_nothing_to_confirm() {
+    assert!(acceptance(&claims(Answer::Pass, Answer::Confirmed, Answer::Identical, vec![]), &default_accept()).met);
+}
+
+fn host(isa: &[&str], processors: u32) -> Host {
+    Host { isa: isa.iter().map(|s| (*s).to_owned()).collect(), processors: Some(processors), ..Host::default() }
+}
+
+#[test]
+fn gates_name_what_is_not_equal() {
+    let here = host(&["avx2", "avx512f"], 2);
+    assert!(gates(Some(&here), &here, false, Some(1)).is_empty());
+    assert_eq!(gates(None, &here, false, Some(1)), ["no Record says on what machine the claimed outputs were made"]);
+    assert_eq!(gates(Some(&host(&["avx2"], 2)), &here, false, Some(1)), ["processor: made without avx512f, which this one has"]);
+    assert_eq!(gates(Some(&here), &host(&["avx2"], 2), false, Some(1)), ["processor: made with avx512f, which this one has not"]);
+    let eight = host(&["avx2", "avx512f"], 8);
+    assert!(gates(Some(&eight), &here, false, Some(1)).is_empty(), "the step sets its threads");
+    assert_eq!(gates(Some(&eight), &here, false, None), ["threads: the step sets none; made on 8 processors, here are 2"]);
+    let gpu = |name: &str, units, driver: &str| Host {
+        gpus: vec![Gpu { name: name.into(), multiprocessors: Some(units) }],
+        driver: Some(driver.into()),
+        ..here.clone()
+    };
+    let rtx = gpu("NVIDIA GeForce RTX 4090", 128, "535.104.05");
+    assert!(gates(Some(&rtx), &gpu("NVIDIA GeForce RTX 4090", 128, "535.9"), true, Some(1)).is_empty());
+    let other = gates(Some(&rtx), &gpu("NVIDIA GeForce RTX 4090 D", 114, "550.1"), true, Some(1));
+    assert_eq!(other.len(), 3, "{other:?}");
+    assert!(gates(Some(&rtx), &here, false, Some(1)).is_empty(), "a step without a GPU does not ask");
+}
+
+fn execution(ending: Ending) -> Execution {
+    Execution {
+        started: "2023-10-25T12:00:00Z".into(),
+        finished: "2023-10-25T12:00:10Z".into(),
+        seconds: 10.0,
+        ending,
+        peak_memory: None,
+        isolation: Isolation {
+            runner: "embedded".into(),
+            sealed: true,
+            user: "user".into(),
+            memory: "watched".into(),
+            processes: "watched".into(),
+            notes: Vec::new(),
+        },
+        host: Host::default(),
+    }
+}
+
+#[test]
+fn only_an_end_of_its_own_refutes() {
+    assert_eq!(ending(&execution(Ending::Exited { code: 0 }), None), None);
+    let (answer, why) = ending(&execution(Ending::Exited { code: 3 }), None).unwrap();
+    assert_eq!(
+        (answer, why.as_str()),
+        (Answer::Refuted, "the replay ended with exit code 3: what is claimed cannot be repeated")
+    );
+    let (answer, why) = ending(&execution(Ending::TimedOut), Some(4.0)).unwrap();
+    assert_eq!(answer, Answer::Inconclusive);
+    assert!(why.ends_with("2.5 times what the Record says"), "{why}");
+    for open in [Ending::OutOfMemory, Ending::OverQuota, Ending::Signalled { signal: 9 }] {
+        assert_eq!(ending(&execution(open), None).unwrap().0, Answer::Inconclusive);
+    }
+    assert_eq!(ending(&execution(Ending::Cancelled), None).unwrap().0, Answer::NotChecked);
+}
+
+#[test]
+fn a_copy_and_a_deaf_seed_refute_whatever_is_equal() {
+    let equal = || Seen { outputs: vec![(Answer::Confirmed, Some(How::Bits), "equal".into())], sealed: true, ..Seen::default() };
+    assert_eq!(super::step(&equal()), (Answer::Confirmed, Some(How::Bits), vec!["equal".into()]));
+    let copied = Seen { copied: vec!["found in code".into()], ..equal() };
+    assert_eq!(super::step(&copied), (Answer::Refuted, None, vec!["found in code".into()]));
+    let deaf = Seen { twin: Some("the same".into()), ..equal() };
+    assert_eq!(super::step(&deaf).0, Answer::Refuted);
+    let open = Seen { sealed: false, ..equal() };
+    assert_eq!(super::step(&open).0, Answer::Inconclusive, "an unsealed replay confirms nothing");
+    let mixed = Seen {
+        outputs: vec![(Answer::Confirmed, Some(How::Bits), "a".into()), (Answer::Confirmed, Some(How::Tolerance), "b".into())],
+        ..equal()
+    };
+    assert_eq!(super::step(&mixed).1, Some(How::Tolerance), "the weaker of two");
+    assert_eq!(super::step(&Seen::default()).0, Answer::NotChecked);
+}
+
+fn report(claims: Claims) -> Report {
+    let subject = Subject {
+        submission: Name::new("x").unwrap(),
+        lock: Digest::of(b"lock"),
+        competition: "c".into(),
+        competition_digest: Digest::of(b"c"),
+        track: "t".into(),
+        images: BTreeMap::new(),
+    };
+    Report {
+        version: VERSION,
+        pack: "0".into(),
+        made: "1970-01-01T00:00:00Z".into(),
+        subject,
+        accept: acceptance(&claims, &default_accept()),
+        claims,
+        not_checked: Vec::new(),
+        host: Host::default(),
+    }
+}
+
+#[test]
+fn merging_keeps_the_strongest_and_never_loses_a_refutation() {
+    let with = |a, b| {
+        let how = |answer| (answer == Answer::Confirmed).then_some(How::Bits);
+        report(claims(Answer::Pass, Answer::Confirmed, Answer::Identical, vec![step("a", a, how(a)), step("b", b, how(b))]))
+    };
+    let merged = |reports| merge(reports, &default_accept(), "1970-01-02T00:00:00Z".into()).unwrap();
+    let (yes, no, open, maybe) = (Answer::Confirmed, Answer::Refuted, Answer::NotChecked, Answer::Inconclusive);
+    let both = merged(vec![with(yes, open), with(open, yes)]);
+    assert!(both.accept.met, "{:?}", both.accept.short);
+    for (one, other, expected) in [(yes, no, no), (no, yes, no), (maybe, open, maybe), (open, maybe, maybe), (maybe, yes, yes)] {
+        let steps = merged(vec![with(yes, one), with(yes, other)]).claims.training.steps;
+        assert_eq!(steps[1].answer, expected, "{one:?} and {other:?}");
+    }
+    let mut other = with(yes, yes);
+    other.subject.lock = Digest::of(b"other");
+    let error = merge(vec![with(yes, yes), other], &default_accept(), String::new()).unwrap_err();
+    assert!(error.to_string().starts_with("report 2 is about another lock: expected sha256:"), "{error}");
+    assert_eq!(merge(vec![], &default_accept(), String::new()).unwrap_err(), MergeError::Nothing);
+}
+
+#[test]
+fn a_report_round_trips_and_another_version_is_refused() {
+    let report = report(good());
+    assert_eq!(Report::parse(&report.emit()).unwrap(), report);
+    let error = Report::parse(&report.emit().replacen("\"version\": 1", "\"version\": 2", 1)).unwrap_err();
+    assert_eq!(error.to_string(), "the report has version 2; this pack reads version 1");
+    assert!(Report::parse("{}").is_err());
+}
