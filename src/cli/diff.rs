@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Session;
@@ -39,7 +40,7 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 const MAX_TEXT: u64 = 64 << 20;
 
 /// What two things are, and how they differ.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// What both are.
     pub kind: &'static str,
@@ -57,7 +58,7 @@ pub struct Outcome {
 }
 
 /// How the two images of one tag are to each other.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct TaggedImages {
     /// The tag.
     pub tag: String,
