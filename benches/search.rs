@@ -57,7 +57,10 @@ fn main() {
     let mut offset = 0;
     let mut members = Vec::new();
     for (name, bytes) in &tensors {
-        members.push(format!("\"{name}\":{{\"dtype\":\"F16\",\"shape\":[16,4096],\"data_offsets\":[{offset},{}]}}", offset + bytes.len()));
+        members.push(format!(
+            "\"{name}\":{{\"dtype\":\"F16\",\"shape\":[16,4096],\"data_offsets\":[{offset},{}]}}",
+            offset + bytes.len()
+        ));
         offset += bytes.len();
     }
     let header = format!("{{{}}}", members.join(","));

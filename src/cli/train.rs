@@ -358,7 +358,8 @@ fn ended_well(runs: &Path, name: &Name, standing: &Standing, options: &Options) 
 
 /// Whether a run's folder is of a run that saw this.
 fn is_of(folder: &Path, view: &View) -> bool {
-    let text = open_regular(&folder.join("key")).ok().and_then(|file| std::io::read_to_string(std::io::Read::take(file, 200)).ok());
+    let text =
+        open_regular(&folder.join("key")).ok().and_then(|file| std::io::read_to_string(std::io::Read::take(file, 200)).ok());
     text.as_deref() == Some(view.key.to_string().as_str())
 }
 

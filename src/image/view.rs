@@ -234,8 +234,8 @@ fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
         let tag = entry["annotations"][TAG].as_str().unwrap_or("-").to_owned();
         let mut lies = Vec::new();
         let text = described(files, entry, "manifest", &mut lies)?;
-        let manifest: Value =
-            serde_json::from_slice(&text).map_err(|error| form(format!("the manifest of `{}` is not JSON: {error}", shown(&tag))))?;
+        let manifest: Value = serde_json::from_slice(&text)
+            .map_err(|error| form(format!("the manifest of `{}` is not JSON: {error}", shown(&tag))))?;
         let config = described(files, &manifest["config"], "config", &mut lies)?;
         let mut layers = Vec::new();
         for descriptor in array(&manifest, "layers")? {
@@ -248,7 +248,12 @@ fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
             let plain = layer.digest == layer.diff_id.0;
             // An engine unpacks by this word, whatever the bytes are.
             if plain != kind.ends_with(".tar") {
-                lies.push(format!("layer {} is called `{}` and is{} compressed", layer.name, kind, if plain { " not" } else { "" }));
+                lies.push(format!(
+                    "layer {} is called `{}` and is{} compressed",
+                    layer.name,
+                    kind,
+                    if plain { " not" } else { "" }
+                ));
             }
         }
         seen.lies = lies;

@@ -34,3 +34,4 @@ mod reproducible;
 mod schema;
 mod sealed;
 mod support;
+mod verdict;

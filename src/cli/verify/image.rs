@@ -36,7 +36,8 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
     let (mut images, mut rebuilt) = (Vec::new(), BTreeMap::new());
     for kind in there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind) {
         let word = kind.as_str().to_owned();
-        let mut answer = ImageAnswer { image: word.clone(), answer: Answer::NotChecked, claimed: None, rebuilt: None, because: None };
+        let mut answer =
+            ImageAnswer { image: word.clone(), answer: Answer::NotChecked, claimed: None, rebuilt: None, because: None };
         match rebuild(project, lock, kind, session) {
             Ok(made) => {
                 let config = made.config_digest();
@@ -72,7 +73,8 @@ fn judge(answer: &mut ImageAnswer, claims: Option<&Result<Vec<View>, ViewError>>
         [one] => *one,
         [..] => {
             answer.answer = Answer::Refuted;
-            return answer.because = Some(format!("what is claimed holds {} images `{}`: which one is meant?", named.len(), answer.image));
+            return answer.because =
+                Some(format!("what is claimed holds {} images `{}`: which one is meant?", named.len(), answer.image));
         }
     };
     answer.claimed = Some(claimed.config);

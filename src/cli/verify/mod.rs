@@ -211,7 +211,8 @@ pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>
             let (competition, pin, _) = project::own_competition(named)?;
             if judged_by.is_some_and(|judged_by| judged_by != pin.digest) {
                 let judged_by = judged_by.map_or_else(String::new, |digest| digest.to_string());
-                let problem = format!("the reports were judged by another competition file: expected {}, found {judged_by}", pin.digest);
+                let problem =
+                    format!("the reports were judged by another competition file: expected {}, found {judged_by}", pin.digest);
                 bail!(Problem::new(problem).help("verify again with the same `--competition FILE`, then merge"));
             }
             competition.accept

@@ -363,7 +363,9 @@ impl Replays<'_> {
         }
         because.extend(look.into_iter().map(|what| format!("look at it: {what}")));
         if undecided && twin.is_none() && step.outputs.values().any(|class| *class == OutputClass::Weights) {
-            because.push("look at it: the step has no seed, so no run with another one could show that its weights come from it".into());
+            because.push(
+                "look at it: the step has no seed, so no run with another one could show that its weights come from it".into(),
+            );
         }
         // Of a frozen tensor it is so; of one that is not as a declared input has it, nobody else knows why.
         let frozen = copies.as_ref().map_or(0, |copies| copies.unchanged);
