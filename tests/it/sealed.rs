@@ -437,7 +437,7 @@ fn killed_it_leaves_nothing() {
 }
 
 /// Processes whose program or one of whose arguments lies in a folder.
-fn below_folder(folder: &Path) -> BTreeSet<String> {
+pub fn below_folder(folder: &Path) -> BTreeSet<String> {
     let folder = folder.to_str().unwrap();
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -453,7 +453,7 @@ fn below_folder(folder: &Path) -> BTreeSet<String> {
 }
 
 /// Control groups of boxes.
-fn groups() -> Vec<String> {
+pub fn groups() -> Vec<String> {
     let mut found = Vec::new();
     for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {

@@ -106,6 +106,13 @@ impl Ran {
         format!("{}{}", self.out, self.err)
     }
 
+    /// It ended with 0 or 1: it did what it was to do, and may have found something.
+    #[track_caller]
+    pub fn done(self) -> Self {
+        assert!(self.code == 0 || self.code == 1, "{}", self.all());
+        self
+    }
+
     /// It ended with 0.
     #[track_caller]
     pub fn good(self) -> Self {
