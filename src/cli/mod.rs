@@ -17,6 +17,7 @@ use self::args::{AttestCommand, CheckFormat, Cli, Color, Command, CompetitionCom
 use self::error::Problem;
 use self::project::Project;
 use crate::artifact::Name;
+use crate::competition::Standing;
 use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
@@ -26,6 +27,7 @@ use crate::store::Store;
 use crate::templates;
 
 pub mod adopt;
+pub mod approve;
 mod args;
 pub mod attest;
 pub mod build;
@@ -298,28 +300,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
             let session = open()?;
             let sign = sign.as_deref().map(key::read).transpose()?;
-            let (dir, image) = match project {
-                Some(dir) => (dir, Some(target.clone())),
-                None => (target, image.clone()),
-            };
-            let mut project = Project::load(dir)?;
             let options = verify::Options {
                 only: only.clone(),
                 skip: skip.clone(),
                 replay: *replay,
                 runner: runner.name.clone(),
-                image,
+                image: image.clone(),
                 competition: competition.clone(),
                 report: report.clone(),
             };
-            let report = verify::verify(&mut project, &options, &session)?;
-            if let Some(key) = &sign {
-                for file in verify::sign(&project, &report, &options, key)? {
-                    session.progress.note(&format!("signed: {}", file.display()));
-                }
+            let verified = verify::target::verify(target, project.as_deref(), options, sign.as_ref(), &session)?;
+            for file in &verified.signed {
+                session.progress.note(&format!("signed: {}", file.display()));
             }
-            out.show(&report, verify::text::report)?;
-            Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+            session.progress.note(&format!("report: {}", verified.file.display()));
+            out.show(&verified.report, verify::text::report)?;
+            Ok(if verified.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Run { command, step, runner, limits, project } => {
             let session = open()?;
@@ -347,6 +343,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let project = Project::load(&project.dir)?;
             let options = check::Options {
                 competition: competition.clone(),
+                rulebook: None,
                 deny_unknown: deny.is_some(),
                 allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
                 only: only.clone(),
@@ -365,6 +362,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules { explain: None } => {
             let list: Vec<(&str, &str)> = crate::rules::TABLE.iter().map(|row| (row.id, row.summary)).collect();
             out.show(&list, |list| list.iter().map(|(id, summary)| format!("{id:20} {summary}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Approve { source, competition, model, family, license, because, files, refuse } => {
+            let standing = if *refuse { Standing::Refused } else { Standing::Approved };
+            let options = approve::Options {
+                source: source.clone(),
+                competition: competition.clone(),
+                model: model.clone(),
+                family: family.clone(),
+                license: license.clone(),
+                because: because.clone(),
+                files: files.clone(),
+                standing,
+            };
+            let outcome = approve::approve(&options, &open()?)?;
+            out.show(&outcome, approve::text)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Competition(CompetitionCommand::New { file, from }) => {

@@ -20,6 +20,8 @@ pub struct View {
     pub tag: String,
     /// Digest of the config's bytes: the identity.
     pub config: Digest,
+    /// What its documents say that is not so, a sentence each.
+    pub lies: Vec<String>,
     /// The config itself.
     pub document: Value,
     /// From the bottom up.
@@ -31,6 +33,8 @@ pub struct View {
 pub struct LayerView {
     /// What it holds, for people.
     pub name: String,
+    /// The file or member that holds it, where it was read from one.
+    pub source: String,
     /// Digest of the uncompressed tar, as found in its bytes.
     pub diff_id: DiffId,
     /// Digest of the stored bytes, as found; equal to the diff_id where it is not compressed.
@@ -89,6 +93,7 @@ pub fn compare(a: &View, b: &View) -> Images {
     let mut all = Vec::new();
     let mut recompressed = Vec::new();
     for (side, image) in [("A", a), ("B", b)] {
+        all.extend(image.lies.iter().map(|lie| Difference::new(Level::Document, lie, Cause::Value).within(format!("in {side}"))));
         for layer in &image.layers {
             if let Some(claimed) = &layer.claimed {
                 let wrong = Difference::new(Level::Layer, &layer.name, Cause::Content).within(format!("in {side}"));
@@ -141,11 +146,9 @@ fn matched(a: &[LayerView], b: &[LayerView]) -> Pairs {
     let mut free: Vec<bool> = vec![true; b.len()];
     let mut partner: Vec<Option<usize>> = vec![None; a.len()];
     let mut pass = |same: &dyn Fn(usize, usize) -> bool| {
-        for one in 0..a.len() {
-            if partner[one].is_none()
-                && let Some(other) = (0..b.len()).find(|other| free[*other] && same(one, *other))
-            {
-                (partner[one], free[other]) = (Some(other), false);
+        for (one, partner) in partner.iter_mut().enumerate().filter(|(_, partner)| partner.is_none()) {
+            if let Some(other) = (0..b.len()).find(|other| free[*other] && same(one, *other)) {
+                (*partner, free[other]) = (Some(other), false);
             }
         }
     };

@@ -148,8 +148,10 @@ pub fn compare_in(claim: &Claim<'_>, store: &Bytes<'_>, jobs: usize, task: &Task
         out.tensors = sides.tensors(store, jobs, task)?;
     }
     if let Some(tensors) = &mut out.tensors {
-        let base = stream::Base::open(claim.base, store)?;
-        stream::numbers(tensors, &sides, &base, store, jobs, &mut out.notes)?;
+        if tensors.differences.iter().any(|one| matches!(one.change, TensorChange::Changed { .. })) {
+            let base = stream::Base::open(claim.base, store)?;
+            stream::numbers(tensors, &sides, &base, store, jobs, &mut out.notes)?;
+        }
         tensors.sort();
     }
     for pair in &pairs {

@@ -131,9 +131,6 @@ pub(super) fn numbers(
     notes: &mut Vec<String>,
 ) -> Result<(), DistanceError> {
     let is_changed = |change: &TensorChange| matches!(change, TensorChange::Changed { .. });
-    if !found.differences.iter().any(|one| is_changed(&one.change)) {
-        return Ok(());
-    }
     let opened = Opened::new(sides, store)?;
     let mut work = Vec::new();
     for (within, [ours, theirs]) in &sides.sets {

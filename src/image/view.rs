@@ -5,9 +5,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads layouts and archives")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use crate::archive::{ArchiveError, ArchiveKind, Indexed, MAX_TOTAL, TarKind, ind
 use crate::diff::images::{EntryView, LayerView, View};
 use crate::digest::{DiffId, Digest, HashingReader};
 use crate::layer::{Kind, Line};
+use crate::path::ImagePath;
 use crate::store::{Store, StoreError};
 use crate::tree::Mode;
 use crate::weights::shown;
@@ -86,6 +87,7 @@ pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
         };
         layers.push(LayerView {
             name: layer.name.clone(),
+            source: String::new(),
             diff_id: layer.diff_id,
             digest: layer.digest,
             entries: lines.lines().filter_map(Line::parse).map(entry).collect(),
@@ -94,7 +96,7 @@ pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
         });
     }
     let document = serde_json::from_slice(&image.config).map_err(|error| form(format!("the config is not JSON: {error}")))?;
-    Ok(View { tag: image.kind.as_str().to_owned(), config: image.config_digest(), document, layers })
+    Ok(View { tag: image.kind.as_str().to_owned(), config: image.config_digest(), lies: Vec::new(), document, layers })
 }
 
 /// Where the files of a layout or an archive lie.
@@ -153,23 +155,58 @@ impl Read for Part<'_> {
     }
 }
 
-/// The images of an OCI layout, of its archive, or of an archive that `docker save` writes; in their order.
-pub fn open(path: &Path) -> Result<Vec<View>, ViewError> {
+/// Opens a layout or an archive.
+fn files(path: &Path) -> Result<Files, ViewError> {
     let shown_path = path.display().to_string();
     let meta = std::fs::metadata(path).map_err(read_error(&shown_path))?;
-    let files = if meta.is_dir() {
-        Files::Folder(path.to_owned())
-    } else {
-        let file = File::open(path).map_err(read_error(&shown_path))?;
-        let tar = BufReader::with_capacity(1 << 20, &file);
-        let indexed =
-            index_tar(ArchiveKind::Tar, tar, MAX_TOTAL).map_err(|source| ViewError::Tar { what: shown(&shown_path), source })?;
-        let member = |one: Indexed| match one.kind {
-            TarKind::File { size, at, .. } => Some((one.path.to_string(), (at, size))),
-            _ => None,
-        };
-        Files::Archive { members: indexed.into_iter().filter_map(member).collect(), file }
+    if meta.is_dir() {
+        return Ok(Files::Folder(path.to_owned()));
+    }
+    let file = File::open(path).map_err(read_error(&shown_path))?;
+    let tar = BufReader::with_capacity(1 << 20, &file);
+    let indexed =
+        index_tar(ArchiveKind::Tar, tar, MAX_TOTAL).map_err(|source| ViewError::Tar { what: shown(&shown_path), source })?;
+    let member = |one: Indexed| match one.kind {
+        TarKind::File { size, at, .. } => Some((one.path.to_string(), (at, size))),
+        _ => None,
     };
+    Ok(Files::Archive { members: indexed.into_iter().filter_map(member).collect(), file })
+}
+
+/// Contents of small files of one layer, each at most `most` bytes, for a person to read: what cannot be read is left
+/// out. `source` is the layer's in its view.
+pub fn contents(path: &Path, source: &str, wanted: &BTreeSet<ImagePath>, most: u64) -> BTreeMap<ImagePath, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut read = || -> Option<()> {
+        let files = files(path).ok()?;
+        let mut tar = tar::Archive::new(plain(BufReader::new(files.open(source).ok()?)).ok()?);
+        for entry in tar.entries().ok()? {
+            let entry = entry.ok()?;
+            let name = ImagePath::from_archive(&entry.path_bytes()).ok().flatten();
+            if let Some(name) = name.filter(|name| wanted.contains(name) && entry.size() <= most) {
+                let mut bytes = Vec::new();
+                entry.take(most).read_to_end(&mut bytes).ok()?;
+                found.insert(name, bytes);
+            }
+        }
+        Some(())
+    };
+    read();
+    found
+}
+
+/// A layer's tar. By its first bytes: a media type is what a document says.
+fn plain<'a>(mut stored: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match stored.fill_buf()? {
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(stored)?),
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(stored)),
+        _ => Box::new(stored),
+    })
+}
+
+/// The images of an OCI layout, of its archive, or of an archive that `docker save` writes; in their order.
+pub fn open(path: &Path) -> Result<Vec<View>, ViewError> {
+    let files = files(path)?;
     let is_oci = match &files {
         Files::Folder(_) => true,
         Files::Archive { members, .. } => members.contains_key("index.json"),
@@ -195,16 +232,48 @@ fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
     let mut views = Vec::new();
     for entry in array(&index, "manifests")? {
         let tag = entry["annotations"][TAG].as_str().unwrap_or("-").to_owned();
-        let manifest = files.json(&blob(&digest_of(entry)?))?;
-        let config = files.document(&blob(&digest_of(&manifest["config"])?))?;
+        let mut lies = Vec::new();
+        let text = described(files, entry, "manifest", &mut lies)?;
+        let manifest: Value = serde_json::from_slice(&text)
+            .map_err(|error| form(format!("the manifest of `{}` is not JSON: {error}", shown(&tag))))?;
+        let config = described(files, &manifest["config"], "config", &mut lies)?;
         let mut layers = Vec::new();
         for descriptor in array(&manifest, "layers")? {
             let digest = digest_of(descriptor)?;
             layers.push((blob(&digest), Some(digest)));
         }
-        views.push(view(files, tag, config, layers)?);
+        let mut seen = view(files, tag, config, layers)?;
+        for (layer, descriptor) in seen.layers.iter().zip(array(&manifest, "layers")?) {
+            let kind = descriptor["mediaType"].as_str().unwrap_or_default();
+            let plain = layer.digest == layer.diff_id.0;
+            // An engine unpacks by this word, whatever the bytes are.
+            if plain != kind.ends_with(".tar") {
+                lies.push(format!(
+                    "layer {} is called `{}` and is{} compressed",
+                    layer.name,
+                    kind,
+                    if plain { " not" } else { "" }
+                ));
+            }
+        }
+        seen.lies = lies;
+        views.push(seen);
     }
     Ok(views)
+}
+
+/// A document by its descriptor, and what the descriptor says of it that is not so.
+fn described(files: &Files, descriptor: &Value, what: &str, lies: &mut Vec<String>) -> Result<Vec<u8>, ViewError> {
+    let digest = digest_of(descriptor)?;
+    let bytes = files.document(&blob(&digest))?;
+    let found = Digest::of(&bytes);
+    if found != digest {
+        lies.push(format!("the {what} is called {digest} and is {found}"));
+    }
+    if let Some(size) = descriptor["size"].as_u64().filter(|size| *size != bytes.len() as u64) {
+        lies.push(format!("the {what} is said to have {size} bytes and has {}", bytes.len()));
+    }
+    Ok(bytes)
 }
 
 fn docker(files: &Files) -> Result<Vec<View>, ViewError> {
@@ -236,22 +305,13 @@ fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option
         one.claimed = wrong(*claimed, one.digest).or(wrong(diff_id, one.diff_id.0));
         seen.push(one);
     }
-    Ok(View { tag, config: Digest::of(&config), document, layers: seen })
+    Ok(View { tag, config: Digest::of(&config), lies: Vec::new(), document, layers: seen })
 }
 
 fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> {
-    let mut head = Vec::new();
-    files.open(name)?.take(6).read_to_end(&mut head).map_err(read_error(name))?;
     let mut stored = HashingReader::new(files.open(name)?);
     let (members, diff_id) = {
-        let buffered = BufReader::with_capacity(1 << 20, &mut stored);
-        // By its bytes: a media type is what a document says.
-        let plain: Box<dyn Read + '_> = match head.as_slice() {
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(buffered).map_err(read_error(name))?),
-            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
-            _ => Box::new(buffered),
-        };
-        let mut plain = HashingReader::new(plain);
+        let mut plain = HashingReader::new(plain(BufReader::with_capacity(1 << 20, &mut stored)).map_err(read_error(name))?);
         let members = index_tar(ArchiveKind::Tar, &mut plain, MAX_TOTAL)
             .map_err(|source| ViewError::Tar { what: format!("layer {}", shown(said)), source })?;
         io::copy(&mut plain, &mut io::sink()).map_err(read_error(name))?;
@@ -275,5 +335,6 @@ fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> 
     }
     placed.sort();
     let order = Some(placed.into_iter().map(|(_, path)| path).collect());
-    Ok(LayerView { name: said.to_owned(), diff_id: DiffId(diff_id), digest, entries, order, claimed: None })
+    let (name, source) = (said.to_owned(), name.to_owned());
+    Ok(LayerView { name, source, diff_id: DiffId(diff_id), digest, entries, order, claimed: None })
 }

@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::invocation::Limits;
+use serde::{Deserialize, Serialize};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const PREFIX: &str = "pack-box-";
 
 /// Which interface a group's files have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum Version {
     One,
     Two,
 }
 
 /// The groups of one box; both may be the same folder, or not be there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Group {
     memory: Option<(Version, PathBuf)>,
     processes: Option<PathBuf>,
@@ -32,6 +32,11 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// Removes them.
+    pub(super) fn remove(&self) {
+        self.folders().iter().for_each(|folder| remove(folder));
+    }
+
     pub(super) fn folders(&self) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = self.memory.iter().map(|(_, folder)| folder.clone()).collect();
         folders.extend(self.processes.clone());
@@ -75,20 +80,25 @@ fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Makes groups where this user may; where not, what they would hold is not held here.
-pub(super) fn make(limits: &Limits) -> Group {
+/// What a group of this process's is called; another one each time.
+pub(super) fn name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Makes groups where this user may; where not, what they would hold is not held here. Whoever makes them removes
+/// them, so it is not `pack` itself, which may be killed.
+pub(super) fn make(name: &str, memory: Option<u64>, processes: u64) -> Group {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut group = Group { limited: limits.memory.is_some(), ..Group::default() };
-    if let Some(folder) = make_two(&own, &name) {
-        let held = limits.memory.is_none_or(|most| {
+    let mut group = Group { limited: memory.is_some(), ..Group::default() };
+    if let Some(folder) = make_two(&own, name) {
+        let held = memory.is_none_or(|most| {
             // Where there is no swap, there is no file for it.
             drop(fs::write(folder.join("memory.swap.max"), "0"));
             drop(fs::write(folder.join("memory.oom.group"), "1"));
             fs::write(folder.join("memory.max"), most.to_string()).is_ok()
         });
-        let counted = fs::write(folder.join("pids.max"), limits.processes.to_string()).is_ok();
+        let counted = fs::write(folder.join("pids.max"), processes.to_string()).is_ok();
         if !held && !counted {
             remove(&folder);
         }
@@ -96,8 +106,8 @@ pub(super) fn make(limits: &Limits) -> Group {
         group.processes = counted.then_some(folder);
         return group;
     }
-    if let Some(folder) = make_one(&own, "memory", &name) {
-        let held = limits.memory.is_none_or(|most| {
+    if let Some(folder) = make_one(&own, "memory", name) {
+        let held = memory.is_none_or(|most| {
             let held = fs::write(folder.join("memory.limit_in_bytes"), most.to_string()).is_ok();
             drop(fs::write(folder.join("memory.memsw.limit_in_bytes"), most.to_string()));
             held
@@ -108,8 +118,8 @@ pub(super) fn make(limits: &Limits) -> Group {
             remove(&folder);
         }
     }
-    if let Some(folder) = make_one(&own, "pids", &name) {
-        if fs::write(folder.join("pids.max"), limits.processes.to_string()).is_ok() {
+    if let Some(folder) = make_one(&own, "pids", name) {
+        if fs::write(folder.join("pids.max"), processes.to_string()).is_ok() {
             group.processes = Some(folder);
         } else {
             remove(&folder);
@@ -165,11 +175,16 @@ fn sweep(parent: &Path) {
 }
 
 /// Removes a group. The kernel needs a moment after its last process.
-pub(super) fn remove(folder: &Path) {
+fn remove(folder: &Path) {
     for _ in 0..100 {
         match fs::remove_dir(folder) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
             _ => return,
         }
     }
+}
+
+/// How often the kernel has ended a process of this machine for want of memory, in a group or at all.
+pub(super) fn all_out_of_memory() -> u64 {
+    field(&fs::read_to_string("/proc/vmstat").unwrap_or_default(), "oom_kill").unwrap_or(0)
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::embedded::{PLAIN, Plain, Running};
 use super::rooms::Rooms;
 use super::view::View;
-use super::{Console, RunError, Runner, cgroup, facts, io_error, watch};
+use super::{Console, RunError, Runner, facts, io_error, watch};
 use crate::invocation::Invocation;
 use crate::layer::{LayerError, Layers};
 use crate::path::ImagePath;
@@ -58,6 +58,7 @@ impl Runner for Unsealed {
             folder,
             file_size: Some(invocation.limits.outputs.max(invocation.limits.scratch)),
             afterwards: Vec::new(),
+            remove: None,
         };
         let isolation = Isolation {
             runner: "host".into(),
@@ -71,7 +72,7 @@ impl Runner for Unsealed {
             ],
         };
         let clock = facts::Clock::start();
-        let (mut running, mut streams) = Running::start(PLAIN, &spec, cgroup::Group::default())?;
+        let (mut running, mut streams) = Running::start(PLAIN, &spec)?;
         let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, console);
         drop(running);
         streams.drain(console);

@@ -1,7 +1,7 @@
 //! The podman runner: the same view in a container of podman's, as root or as an ordinary user.
 //!
 //! Layer 3 (effects). No image is imported: the root is a farm of links to the unpacked layers, read-only. Its
-//! containers live in a storage of this run's own, so the user's are not touched and nothing stays. Must never
+//! containers live in a storage of this run's own, in a temporary folder, so the user's are not touched and nothing stays. Must never
 //! give a container a network, a capability or a writable root.
 
 #![allow(clippy::disallowed_methods, reason = "effects: looks for podman and reads its process file")]
@@ -18,6 +18,10 @@ use crate::invocation::Invocation;
 use crate::layer::Layers;
 use crate::record::{Ending, Execution, Isolation};
 
+/// Bytes of the path of a temporary folder, so that its own runtime folder's stays below podman's fifty.
+const MAX_PARENT: usize = 30;
+/// The exit code of a command that the kernel killed.
+const KILLED: i32 = 137;
 /// podman's own exit code where a container could not be started.
 const NOT_STARTED: i32 = 125;
 
@@ -39,7 +43,7 @@ impl Runner for Podman {
         let view = View::new(invocation, layers)?;
         let rooms = Rooms::make(work, invocation, &view)?;
         farm::fill(&rooms.root, &view.lower).map_err(io_error("link the layers into", &rooms.root))?;
-        let own = rooms.box_folder.join("podman");
+        let own = short_folder()?;
         for folder in ["home", "xdg", "tmp", "storage", "run"] {
             let folder = own.join(folder);
             fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
@@ -53,6 +57,7 @@ impl Runner for Podman {
             command,
             env: environment(&own),
             folder: own.clone(),
+            remove: Some(own.clone()),
             file_size: None,
             afterwards: vec![
                 with(&["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}} {{.State.StartedAt.Unix}}", NAME]),
@@ -75,8 +80,9 @@ impl Runner for Podman {
         if invocation.gpu {
             isolation.notes.push("a GPU is given by the embedded runner alone".into());
         }
+        let out_of_memory = cgroup::all_out_of_memory();
         let clock = facts::Clock::start();
-        let (mut running, mut streams) = Running::start(PLAIN, &spec, cgroup::Group::default())?;
+        let (mut running, mut streams) = Running::start(PLAIN, &spec)?;
         running.is_held = is_root;
         running.counted = Box::new(move || fs::read_to_string(&process).ok()?.trim().parse().ok());
         let mut last_words = Vec::new();
@@ -91,9 +97,22 @@ impl Runner for Podman {
         drop(running);
         streams.drain(console);
         let (ending, peak_memory) = watched?;
-        let ending = ending_of(ending, &said, &last_words)?;
+        let killed = cgroup::all_out_of_memory() > out_of_memory;
+        let ending = match ending_of(ending, &said, &last_words)? {
+            // What podman itself sees of it comes too late for a command that ends at once.
+            Ending::Exited { code: KILLED } if killed && invocation.limits.memory.is_some() => Ending::OutOfMemory,
+            ending => ending,
+        };
         Ok(clock.execution(ending, peak_memory, isolation, invocation.gpu))
     }
+}
+
+/// An empty folder of this user's whose path is short, since podman takes no longer one; its stage removes it.
+fn short_folder() -> Result<PathBuf, RunError> {
+    let temporary = std::env::temp_dir();
+    let parent = if temporary.as_os_str().len() <= MAX_PARENT { temporary } else { PathBuf::from("/tmp") };
+    let folder = tempfile::Builder::new().prefix("pack-").tempdir_in(&parent).map_err(io_error("create a folder in", &parent))?;
+    Ok(folder.keep())
 }
 
 /// What the container is called; its storage holds no other.

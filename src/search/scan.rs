@@ -35,6 +35,10 @@ struct Seen {
     bytes: u64,
 }
 
+/// Is given the content of a file, from its first byte.
+type Take<'a> = dyn FnMut(&mut dyn Read) -> io::Result<()> + 'a;
+/// Hands the content to a [`Take`], as often as it is asked to.
+type With<'a> = dyn FnMut(&mut Take<'_>) -> io::Result<()> + 'a;
 /// Opens a stream anew, from its first byte.
 type Opener<'a> = dyn FnMut() -> io::Result<Box<dyn Read + 'a>> + 'a;
 
@@ -149,7 +153,7 @@ impl Search<'_> {
     /// Searches what an archive hands out; `with` calls its argument with the content from its first byte.
     fn streamed(
         &self,
-        with: &mut dyn FnMut(&mut dyn FnMut(&mut dyn Read) -> io::Result<()>) -> io::Result<()>,
+        with: &mut With<'_>,
         role: Role,
         name: &str,
         member: &str,
@@ -245,7 +249,7 @@ impl Search<'_> {
         role: Role,
         name: &str,
         member: &str,
-        with: &mut dyn FnMut(&mut dyn FnMut(&mut dyn Read) -> io::Result<()>) -> io::Result<()>,
+        with: &mut With<'_>,
         out: &mut InBlob,
     ) -> io::Result<()> {
         out.files += 1;

@@ -71,7 +71,7 @@ fn stranger(file: &Path) -> Bench {
     if is_root() {
         // Everything of theirs is theirs, and they are nobody.
         let program = bench.dir().join("pack");
-        fs::copy(crate::support::PACK, &program).unwrap();
+        crate::support::copy_program(&program);
         let chown = std::process::Command::new("chown").args(["-R", "nobody:nogroup"]).arg(bench.dir()).status();
         assert!(chown.unwrap().success());
         bench.use_program(program);

@@ -32,6 +32,34 @@ fn example() -> &'static Path {
     })
 }
 
+/// Every rule that the small competition asks is kept or left to a replay, and the bytes that decide are certain.
+#[test]
+fn the_example_passes_its_own_competition() {
+    let project = example().parent().unwrap();
+    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("example-store");
+    let text = run(Command::new(PACK).arg("check").arg(project).arg("--store").arg(store).arg("--json"));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&report["failed"], &report["accepted"]), (&0.into(), &true.into()), "{text}");
+    let said = |rule: &str| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        let of = findings.filter(|finding| finding["rule"] == rule).map(|finding| finding["what"].as_str().unwrap());
+        of.collect::<Vec<_>>().join("\n")
+    };
+    assert!(said("base-approved").ends_with("by SHA-256: certain"), "{text}");
+    assert_eq!(said("weights-fit"), "30 modules of the adapter fit `HuggingFaceTB/SmolLM2-135M-Instruct` in shape, rank 8");
+    assert_eq!(said("weights-finite"), "every number of 60 tensors is finite");
+    assert_eq!(said("serving-program"), "`python` is `/opt/venv/bin/python` of the image");
+    assert!(said("no-secrets").contains("no secret in "), "{text}");
+    let unknown: Vec<&str> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["outcome"] == "unknown")
+        .filter_map(|finding| finding["rule"].as_str())
+        .collect();
+    assert!(unknown.iter().all(|rule| ["lock-basis", "lock-closed", "training-hours"].contains(rule)), "{unknown:?}");
+}
+
 const IMPORTS: &str = "import sys, mlx.core, numpy, model, tokenizer, runtime; print('imports work with', sys.version_info[:2])";
 
 /// Starts what the image serves and asks it, from inside, since there is no network.

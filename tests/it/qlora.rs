@@ -23,7 +23,8 @@ const SHARDS: [(&str, u64, &str); 2] = [
     ("model-00002-of-00002.safetensors", 4_540_516_344, "9bcf56354ec0c68b5f8e97b4f3b02d16af899a65b0868d6dba5a51c1b30f01cb"),
 ];
 
-fn files(name: &str) -> BTreeMap<&'static str, &'static [u8]> {
+/// A template's files.
+pub fn files(name: &str) -> BTreeMap<&'static str, &'static [u8]> {
     templates::ALL.iter().find(|template| template.name == name).unwrap().files.iter().copied().collect()
 }
 
@@ -38,7 +39,7 @@ fn artifact(name: &str, role: Role, pin: Pin, files: Vec<TreeFile>) -> Artifact 
 }
 
 /// A template's manifest, and its lock as the Hub and a training would complete it.
-fn locked(name: &str) -> (Manifest, Lockfile) {
+pub fn locked(name: &str) -> (Manifest, Lockfile) {
     let files = files(name);
     let manifest = Manifest::parse(std::str::from_utf8(files["pack.toml"]).unwrap()).unwrap();
     let mut lock = Lockfile::parse(LOCK).unwrap();

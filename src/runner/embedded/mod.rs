@@ -87,7 +87,6 @@ impl Runner for Embedded {
         if privileged {
             rooms.give_to(user)?;
         }
-        let group = cgroup::make(&invocation.limits);
         let spec = Spec {
             privileged,
             user,
@@ -96,7 +95,8 @@ impl Runner for Embedded {
             lowers: view.lower.len() + 2,
             binds: binds(invocation, &view, &rooms)?,
             shm: invocation.limits.shm,
-            cgroups: group.folders(),
+            group: cgroup::name(),
+            memory: invocation.limits.memory,
             processes: u64::from(invocation.limits.processes),
             file_size: invocation.limits.outputs.max(invocation.limits.scratch),
             groups: Vec::new(),
@@ -104,22 +104,22 @@ impl Runner for Embedded {
             command: invocation.command.clone(),
             env: invocation.env.clone(),
         };
+        let clock = facts::Clock::start();
+        let (mut running, mut streams) = Running::start(SUPERVISE, &spec)?;
+        let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, console);
         let isolation = Isolation {
             runner: "embedded".into(),
             sealed: true,
             user: if rustix::process::geteuid().is_root() { "root" } else { "user" }.into(),
-            memory: match (group.holds_memory(), invocation.limits.memory) {
+            memory: match (running.group.holds_memory(), invocation.limits.memory) {
                 (true, _) => "cgroup",
                 (false, Some(_)) => "watched",
                 (false, None) => "none",
             }
             .into(),
-            processes: if group.holds_processes() { "cgroup" } else { "rlimit" }.into(),
+            processes: if running.group.holds_processes() { "cgroup" } else { "rlimit" }.into(),
             notes: Vec::new(),
         };
-        let clock = facts::Clock::start();
-        let (mut running, mut streams) = Running::start(SUPERVISE, &spec, group)?;
-        let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, console);
         // Whatever happened, nothing of the box runs on, and what it wrote is the caller's.
         drop(running);
         streams.drain(console);
@@ -197,7 +197,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts a stage and tells it what to do.
-    pub(super) fn start<T: Serialize>(stage: &str, spec: &T, group: cgroup::Group) -> Result<(Self, Streams), RunError> {
+    pub(super) fn start<T: Serialize>(stage: &str, spec: &T) -> Result<(Self, Streams), RunError> {
         let failed = |source| RunError::Io { action: "start", path: "/proc/self/exe".into(), source };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = Command::new("/proc/self/exe")
@@ -214,7 +214,7 @@ impl Running {
         let running = Self {
             child,
             socket: BufReader::new(ours),
-            group,
+            group: cgroup::Group::default(),
             ended: None,
             failure: None,
             is_held: false,
@@ -240,6 +240,7 @@ impl Subject for Running {
         loop {
             let message = hear::<Message>(&mut self.socket).unwrap_or(None);
             match message {
+                Some(Message::Group(group)) => self.group = group,
                 Some(Message::Started) => {}
                 Some(Message::Said(text)) => self.said.push(text),
                 Some(Message::Failed(failure)) => self.failure = Some(failure),
@@ -283,9 +284,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.socket.get_ref().shutdown(std::net::Shutdown::Both));
         drop(self.child.wait());
-        for folder in self.group.folders() {
-            cgroup::remove(&folder);
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::words::{Doing, Failure, Message, Order, Stage, hear, say};
 use super::{own_socket, sys};
 use crate::runner::facts;
+use crate::store::remove_tree;
 
 /// What to start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub(in crate::runner) struct Plain {
     pub(in crate::runner) file_size: Option<u64>,
     /// Programs that are run when it ended, however it did; what they print is reported.
     pub(in crate::runner) afterwards: Vec<Vec<String>>,
+    /// A folder that goes with it.
+    pub(in crate::runner) remove: Option<PathBuf>,
 }
 
 /// Runs the stage to the command's end.
@@ -75,6 +78,9 @@ fn clear_up(spec: &Plain, socket: &UnixStream, clearing: &Mutex<()>) -> ! {
         }
     }
     end_all();
+    if let Some(folder) = &spec.remove {
+        drop(remove_tree(folder));
+    }
     drop(say(socket, &Message::Ended));
     exit(0)
 }

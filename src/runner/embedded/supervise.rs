@@ -18,18 +18,23 @@ use rustix::thread::UnshareFlags;
 
 use super::words::{Doing, Failure, Message, Spec, Stage, hear, say};
 use super::{INIT, STAGE, cgroup, own_socket, sys};
+use crate::runner::cgroup::Group;
 
 /// Runs the stage; returns when nothing of the box is left.
 pub(super) fn run() -> Option<()> {
     let socket = own_socket()?;
     let mut from_pack = BufReader::new(socket.try_clone().ok()?);
     let spec: Spec = hear(&mut from_pack).ok()??;
-    let started = begin(&spec);
+    // Made here, so that they are removed even where `pack` is killed meanwhile.
+    let group = cgroup::make(&spec.group, spec.memory, spec.processes);
+    let started = begin(&spec, &group);
+    drop(say(&socket, &Message::Group(group.clone())));
     let (mut child, inner) = match started {
         Ok(started) => started,
         Err(failure) => {
             drop(say(&socket, &Message::Failed(failure)));
             drop(say(&socket, &Message::Ended));
+            group.remove();
             return None;
         }
     };
@@ -40,9 +45,7 @@ pub(super) fn run() -> Option<()> {
     drop(say(&socket, &Message::Ended));
     // `pack` reads what the control groups counted before it lets go.
     drop(std::io::copy(&mut from_pack, &mut std::io::sink()));
-    for folder in &spec.cgroups {
-        cgroup::remove(folder);
-    }
+    group.remove();
     Some(())
 }
 
@@ -86,7 +89,7 @@ fn pass_on(from_pack: &mut BufReader<UnixStream>, to_pack: &UnixStream, inner: &
     }
 }
 
-fn begin(spec: &Spec) -> Result<(Child, UnixStream), Failure> {
+fn begin(spec: &Spec, group: &Group) -> Result<(Child, UnixStream), Failure> {
     if !spec.privileged {
         enter_user_namespace(spec.user)?;
     }
@@ -99,7 +102,7 @@ fn begin(spec: &Spec) -> Result<(Child, UnixStream), Failure> {
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .doing(Stage::Namespaces, "start the box's first process")?;
-    for folder in &spec.cgroups {
+    for folder in group.folders() {
         let joined = fs::write(folder.join("cgroup.procs"), child.id().to_string());
         joined.doing(Stage::Namespaces, format!("join control group `{}`", folder.display()))?;
     }

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::runner::cgroup::Group;
+
 /// Everything the stages do; they decide nothing.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::runner) struct Spec {
@@ -29,8 +31,10 @@ pub(in crate::runner) struct Spec {
     pub(in crate::runner) binds: Vec<Bind>,
     /// Bytes of `/dev/shm`.
     pub(in crate::runner) shm: u64,
-    /// Folders of control groups that hold the box.
-    pub(in crate::runner) cgroups: Vec<PathBuf>,
+    /// What the control groups that hold the box are called.
+    pub(in crate::runner) group: String,
+    /// Most bytes of memory.
+    pub(in crate::runner) memory: Option<u64>,
     /// Most processes and threads.
     pub(in crate::runner) processes: u64,
     /// Longest file.
@@ -94,6 +98,8 @@ impl Stamp {
 /// What a stage says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::runner) enum Message {
+    /// The control groups that were made.
+    Group(Group),
     /// The command runs.
     Started,
     /// It does not, and why.
