@@ -11,6 +11,7 @@ pub mod tree;
 
 // 1 documents: text to types and back
 pub mod archive;
+pub mod cdi;
 pub mod competition;
 pub mod lockfile;
 pub mod manifest;
