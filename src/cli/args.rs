@@ -166,6 +166,8 @@ pub(super) enum Command {
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<String>,
     },
+    /// Say what this host allows, by trying, and what to do about the rest; exit 1 if no sealed run is possible
+    Doctor,
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
     Build {

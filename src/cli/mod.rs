@@ -37,6 +37,7 @@ mod competition;
 mod console;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod error;
 mod facts;
 pub mod image;
@@ -333,6 +334,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(2)));
             }
             run::exit_code(&execution)
+        }
+        Command::Doctor => {
+            let outcome = doctor::doctor(&open()?)?;
+            out.show(&outcome, doctor::text)?;
+            Ok(if outcome.is_well() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, only, among, format, .. } => {
