@@ -319,7 +319,7 @@ pub(super) enum Command {
     /// Say what differs between two locks, projects, images, weight files, folders or files, and why
     #[command(after_help = "Exit 0 if they are the same, 1 if they differ, 2 if they could not be compared.")]
     Diff {
-        /// A lock, a project, an OCI layout, an image archive, a weight file, a folder or any file
+        /// A lock, a project, a bundle, an OCI layout, an image archive, a weight file, a folder or any file
         a: PathBuf,
         /// Another one of the same kind
         b: PathBuf,
