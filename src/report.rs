@@ -207,6 +207,9 @@ pub struct Training {
     pub answer: Answer,
     /// One entry a step, in their order.
     pub steps: Vec<StepAnswer>,
+    /// Weights that are served and that no step makes: nothing can be replayed of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmade: Vec<Name>,
 }
 
 /// How outputs were compared.
@@ -297,9 +300,19 @@ pub struct Twin {
     /// Whether its weights differ from those of the same run with the claimed seed; absent where a run did not end well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differs: Option<bool>,
+    /// How a run ended that did not end well, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Tensors that are the same with both seeds.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub same: u64,
     /// Distance of the two, relative to the update, where it could be measured: what another seed gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The serving test.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::competition::Accept;
 use crate::record::{Ending, Execution, Host};
-use crate::report::{Acceptance, Answer, Claims, How, Report, StepAnswer};
+use crate::report::{Acceptance, Answer, Claims, How, Report, StepAnswer, Twin};
 
 /// What is asked where a competition says nothing: everything that can be told, and by bits.
 pub fn default_accept() -> Accept {
@@ -57,11 +57,15 @@ pub fn acceptance(claims: &Claims, accept: &Accept) -> Acceptance {
     };
     let trained = match needed {
         None => matches!(training, Answer::NotChecked | Answer::Confirmed),
+        // Nobody can replay what no step makes.
+        Some(_) if !claims.training.unmade.is_empty() => false,
         // A submission without steps has nothing to confirm.
         Some(_) if claims.training.steps.is_empty() => true,
         Some(needed) => training == Answer::Confirmed && how.is_some_and(|how| how >= needed),
     };
+    let unmade: Vec<String> = claims.training.unmade.iter().map(|name| format!("`{name}`")).collect();
     let found = match how.filter(|_| training == Answer::Confirmed) {
+        _ if needed.is_some() && !unmade.is_empty() => format!("no step makes {}, which is served", unmade.join(", ")),
         Some(how) => format!("confirmed by {}", how.as_str()),
         None => training.as_str().to_owned(),
     };
@@ -139,6 +143,46 @@ pub fn ending(execution: &Execution, claimed_seconds: Option<f64>) -> Option<(An
     })
 }
 
+/// Why an unsealed replay decides nothing.
+pub const UNSEALED: &str = "the replay was not sealed: what it read is not known, and its programs were this machine's";
+
+/// What the run with another seed says of the claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TwinSays {
+    /// There was none, and none was due.
+    #[default]
+    Nothing,
+    /// Another seed gives other weights, as it must.
+    Differs,
+    /// It gives the same weights: why that refutes the claim.
+    Same(String),
+    /// It should have been told and could not: why.
+    Unknown(String),
+}
+
+/// What the run with another seed says of the claim.
+pub fn twin(twin: &Twin) -> TwinSays {
+    let seed = twin.seed;
+    match (twin.differs, &twin.failed) {
+        (Some(true), _) => TwinSays::Differs,
+        (Some(false), _) => {
+            TwinSays::Same(format!("with seed {seed} it gives the same weights: they do not come from this training"))
+        }
+        (None, how) => {
+            let how = how.as_deref().unwrap_or("did not end well");
+            TwinSays::Unknown(format!("with seed {seed} it {how}, so that nobody can tell whether its weights come from it"))
+        }
+    }
+}
+
+/// What a replay that takes much longer than its Record says of the Record, on hardware of the same kind.
+pub fn slower(replayed: f64, recorded: f64) -> Option<String> {
+    // A short step's time is mostly that of its machine's mood.
+    const LEAST: f64 = 1.0;
+    let much = replayed > 2.0 * recorded && replayed - recorded > LEAST;
+    much.then(|| format!("the Record says that it took {recorded:.1} s, and here it took {replayed:.1} s"))
+}
+
 /// What is known of one replayed step before it is answered.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -146,8 +190,8 @@ pub struct Seen {
     pub outputs: Vec<(Answer, Option<How>, String)>,
     /// Outputs that were found among the inputs, a sentence each.
     pub copied: Vec<String>,
-    /// Why the run with another seed refutes the claim, where it does.
-    pub twin: Option<String>,
+    /// What the run with another seed says.
+    pub twin: TwinSays,
     /// What must be equal and is not.
     pub gates: Vec<String>,
     /// Whether the replay was sealed.
@@ -161,17 +205,22 @@ pub fn step(seen: &Seen) -> (Answer, Option<How>, Vec<String>) {
         because.extend(seen.copied.iter().cloned());
         return (Answer::Refuted, None, because);
     }
-    if let Some(twin) = &seen.twin {
-        return (Answer::Refuted, None, vec![twin.clone()]);
-    }
     let worst = weakest(seen.outputs.iter().map(|(answer, ..)| *answer), Answer::NotChecked);
     because.extend(seen.outputs.iter().filter(|(answer, ..)| *answer == worst).map(|(_, _, why)| why.clone()));
+    if !seen.sealed {
+        // Its programs were this host's, and it could read and reach anything: whatever it gave says nothing.
+        because.insert(0, UNSEALED.to_owned());
+        let answer = if worst == Answer::NotChecked { worst } else { Answer::Inconclusive };
+        return (answer, None, because);
+    }
+    match &seen.twin {
+        TwinSays::Nothing | TwinSays::Differs => {}
+        TwinSays::Same(why) => return (Answer::Refuted, None, vec![why.clone()]),
+        TwinSays::Unknown(why) if worst == Answer::Confirmed => return (Answer::Inconclusive, None, vec![why.clone()]),
+        TwinSays::Unknown(_) => {}
+    }
     if worst != Answer::Confirmed {
         return (worst, None, because);
-    }
-    if !seen.sealed {
-        because.insert(0, "the replay was not sealed, so what it read is not known".to_owned());
-        return (Answer::Inconclusive, None, because);
     }
     (worst, seen.outputs.iter().filter_map(|(_, how, _)| *how).min(), because)
 }
@@ -213,6 +262,12 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Repo
                 return Err(MergeError::Other { number, what, expected, found });
             }
         }
+        for (kind, identity) in &other.subject.images {
+            if let Some(mine) = merged.subject.images.get(kind).filter(|mine| *mine != identity) {
+                let (expected, found) = (mine.config.to_string(), identity.config.to_string());
+                return Err(MergeError::Other { number, what: "rebuilt image", expected, found });
+            }
+        }
         let (mine, theirs) = (&mut merged.claims, other.claims);
         if stronger(theirs.rules.answer, mine.rules.answer) {
             mine.rules = theirs.rules;
@@ -236,6 +291,11 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Repo
             }
         }
         mine.training.steps.extend(known.into_values());
+        for name in theirs.training.unmade {
+            if !mine.training.unmade.contains(&name) {
+                mine.training.unmade.push(name);
+            }
+        }
         mine.training.answer = weakest(mine.training.steps.iter().map(|step| step.answer), Answer::NotChecked);
         merged.subject.images.extend(other.subject.images);
     }
@@ -275,6 +335,9 @@ pub fn not_checked(claims: &Claims) -> Vec<String> {
     }
     for step in claims.training.steps.iter().filter(|step| step.answer == Answer::NotChecked) {
         open.push(format!("step {}: {}", step.step, step.because.first().map_or("it was not replayed", String::as_str)));
+    }
+    for name in &claims.training.unmade {
+        open.push(format!("training: `{name}` is served and no step makes it, so that nobody can tell where it comes from"));
     }
     if claims.serving.answer == Answer::NotChecked {
         open.push("serving: whether the image answers the evaluation contract was not tried".to_owned());

@@ -22,6 +22,8 @@ use crate::text::nearest;
 pub struct Options {
     /// Another competition than the locked one.
     pub competition: Option<String>,
+    /// Another competition than the locked one, as it was read, and SHA-256 of its file.
+    pub rulebook: Option<(Competition, Digest)>,
     /// Whether what cannot be told counts as found.
     pub deny_unknown: bool,
     /// Rules that are let pass, and why.
@@ -84,11 +86,16 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
     let lock = project.need_lock()?;
     let now = &project.competition;
     let mut differs = Vec::new();
-    let (competition, digest) = match &options.competition {
+    let given = match &options.competition {
         Some(named) => {
             let (competition, pin, _) = project::load_competition(&project.root, named)?;
-            (competition, pin.digest)
+            Some((competition, pin.digest))
         }
+        None => options.rulebook.clone(),
+    };
+    let is_given = given.is_some();
+    let (competition, digest) = match given {
+        Some(given) => given,
         None => match facts::locked_competition(project, &lock, &session.store) {
             Some(text) if lock.competition.digest != project.competition_pin.digest => {
                 let locked = Competition::parse("the locked competition", &text)?;
@@ -109,7 +116,7 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         manifest: &project.manifest,
         manifest_text: &project.manifest_text,
         competition: &competition,
-        competition_digest: if options.competition.is_some() { lock.competition.digest } else { digest },
+        competition_digest: if is_given { lock.competition.digest } else { digest },
         lock: &lock,
         stale: stale.iter().map(ToString::to_string).collect(),
         files: read.files,

@@ -62,7 +62,7 @@ pub fn demo(dir: &Path, session: &Session) -> Result<Outcome> {
     typed(progress, "pack verify");
     let options = verify::Options { runner, ..verify::Options::default() };
     let report = verify::verify(&mut project, &options, session)?;
-    let report_file = verify::folder(&project, &options).join("report.json");
+    let report_file = verify::folder(&project, &options)?.join("report.json");
     Ok(Outcome { project: project.root.clone(), images: built.images, layout: built.output, report, report_file })
 }
 

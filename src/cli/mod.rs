@@ -37,6 +37,7 @@ mod competition;
 mod console;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod error;
 mod facts;
 pub mod image;
@@ -334,6 +335,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             run::exit_code(&execution)
         }
+        Command::Doctor => {
+            let outcome = doctor::doctor(&open()?)?;
+            out.show(&outcome, doctor::text)?;
+            Ok(if outcome.is_well() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, only, among, format, .. } => {
             if allow.len() != because.len() {
@@ -343,6 +349,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let project = Project::load(&project.dir)?;
             let options = check::Options {
                 competition: competition.clone(),
+                rulebook: None,
                 deny_unknown: deny.is_some(),
                 allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
                 only: only.clone(),

@@ -184,6 +184,28 @@ impl Project {
         Ok(true)
     }
 
+    /// A folder of `pack`'s own below `.pack`, made where it is not there. Of a project that somebody handed in, a
+    /// link in its place would lead what is written to anywhere, so it is refused.
+    pub fn own_folder(&self, name: &str) -> Result<PathBuf> {
+        let mut folder = self.root.clone();
+        for part in [".pack", name] {
+            folder.push(part);
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("cannot create `{}`", folder.display()));
+                }
+                _ => {}
+            }
+            let meta = fs::symlink_metadata(&folder).with_context(|| format!("cannot look at `{}`", folder.display()))?;
+            if !meta.is_dir() {
+                let what = if meta.is_symlink() { "a link" } else { "no folder" };
+                let problem = Problem::new(format!("`{}` is {what}, and `pack` writes into it", folder.display()));
+                bail!(problem.help("remove it; nothing in it is believed"));
+            }
+        }
+        Ok(folder)
+    }
+
     /// Replaces a file of the project as a whole: whoever is killed leaves the old one or the new one.
     fn replace(&self, name: &str, text: &str) -> Result<()> {
         let path = self.root.join(name);
@@ -220,14 +242,27 @@ fn sweep(root: &Path) {
 
 /// A competition by its built-in name, or by the path of a file in the folder: judged, pinned, and its text.
 pub(super) fn load_competition(root: &Path, named: &str) -> Result<(Competition, CompetitionPin, String)> {
-    let is_file = named.ends_with(".toml") || named.contains('/');
-    let (text, path) = if is_file {
-        let path = root.join(named);
-        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if path.exists() && !real(&path).starts_with(real(root)) {
-            bail!(Problem::new(format!("competition `{named}` is or lies behind a link that leaves the project's folder")));
-        }
-        let text = read_text(&path).with_context(|| format!("cannot read competition `{named}`"))?;
+    let path = root.join(named);
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if is_competition_file(named) && path.exists() && !real(&path).starts_with(real(root)) {
+        bail!(Problem::new(format!("competition `{named}` is or lies behind a link that leaves the project's folder")));
+    }
+    read_competition(root, named)
+}
+
+/// A competition that the person at the keyboard names: built in, or a file anywhere. A path counts from the
+/// folder they stand in, never from the project that is judged.
+pub(super) fn own_competition(named: &str) -> Result<(Competition, CompetitionPin, String)> {
+    read_competition(Path::new("."), named)
+}
+
+fn is_competition_file(named: &str) -> bool {
+    named.ends_with(".toml") || named.contains('/')
+}
+
+fn read_competition(root: &Path, named: &str) -> Result<(Competition, CompetitionPin, String)> {
+    let (text, path) = if is_competition_file(named) {
+        let text = read_text(&root.join(named)).with_context(|| format!("cannot read competition `{named}`"))?;
         refuse_secrets(named, text.as_bytes())?;
         (text, Some(named.to_owned()))
     } else {

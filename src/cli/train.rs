@@ -111,8 +111,7 @@ const TEXT: u64 = 4 << 20;
 /// Runs steps.
 pub fn train(project: &mut Project, options: &Options, session: &Session) -> Result<Outcome> {
     let wanted = wanted(project, options.step.as_ref())?;
-    let runs = project.root.join(".pack").join("train");
-    fs::create_dir_all(&runs).with_context(|| format!("cannot create `{}`", runs.display()))?;
+    let runs = project.own_folder("train")?;
     let _alone = alone(&runs)?;
     let mut outcome = Outcome { steps: Vec::new(), complete: true };
     for name in &wanted {
@@ -321,6 +320,10 @@ fn run(
     let runner = runner::choose(options.runner.as_deref())?;
     let mut invocation = Invocation::of_step(name, &standing.step, &project.manifest, &standing.lock, project.track())?;
     let image = build::identity(project, &standing.lock, ImageKind::Train, session)?.config_digest();
+    if let Some((work, execution)) = ended_well(runs, name, &standing, options)? {
+        session.progress.note(&format!("step {name}: it ended well before `pack` did, so what it wrote is taken in"));
+        return finish(project, name, &standing.step, &standing.view, execution, &work, session);
+    }
     let work = Work::prepare(runs, name, &standing.view, options.resume, session)?;
     if let Some((output, folder)) = &work.checkpoint {
         invocation.env.insert("PACK_RESUME".to_owned(), format!("/out/{output}/{folder}"));
@@ -336,6 +339,28 @@ fn run(
     let execution = watch(name, runner.as_ref(), &invocation, &work, session)?;
     *project = Project::load(&project.root)?;
     finish(project, name, &standing.step, &standing.view, execution, &work, session)
+}
+
+/// A run under this key that ended well, with what it wrote still in its folder: `pack` was killed while it took
+/// that in, or it could not be taken then.
+fn ended_well(runs: &Path, name: &Name, standing: &Standing, options: &Options) -> Result<Option<(Work, Execution)>> {
+    if !options.resume {
+        return Ok(None);
+    }
+    let entry = standing.record.steps.get(name).filter(|entry| entry.key == standing.view.key);
+    let last = entry.and_then(|entry| entry.attempts.last()).and_then(|attempt| attempt.execution.clone());
+    let folder = runs.join(name.as_str());
+    Ok(last.filter(|last| last.ending.is_success() && is_of(&folder, &standing.view)).map(|last| {
+        let work = Work { log: folder.join("console.log"), folder, checkpoint: None };
+        (work, last)
+    }))
+}
+
+/// Whether a run's folder is of a run that saw this.
+fn is_of(folder: &Path, view: &View) -> bool {
+    let text =
+        open_regular(&folder.join("key")).ok().and_then(|file| std::io::read_to_string(std::io::Read::take(file, 200)).ok());
+    text.as_deref() == Some(view.key.to_string().as_str())
 }
 
 /// The Record's entry for a step under this key; one under another key is replaced.
@@ -385,24 +410,26 @@ fn finish(
         }
     }
     let attempts = entry.attempts.len();
+    // Before anything of it can be refused: how it ended was seen, and must not be lost.
+    project.write_record(&record)?;
     if !made_it {
-        project.write_record(&record)?;
         bail!(failed(name, &execution, work));
     }
+    let entry = self::entry(&mut record, name, view);
     let mut outputs = BTreeMap::new();
     let mut empty = Vec::new();
     for output in step.outputs.keys() {
-        let tree =
-            read_folder(&session.context(project), &work.folder.join("out").join(output.as_str()), &format!("output {output}"))?;
+        let folder = work.folder.join("out").join(output.as_str());
+        if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_none()) {
+            empty.push(output.to_string());
+            continue;
+        }
+        let tree = read_folder(&session.context(project), &folder, &format!("output {output}"))?;
         // Trainers write settings beside weights, tokens among them; weights themselves are no text.
         lock::refuse_secret_files(tree.files().iter().filter(|file| file.size < TEXT), session)?;
-        if tree.files().is_empty() {
-            empty.push(output.to_string());
-        }
         outputs.insert(output.clone(), tree);
     }
     if !empty.is_empty() {
-        project.write_record(&record)?;
         let help = "a step writes each output into the folder `$PACK_OUT/NAME`, `/out/NAME` in the box";
         bail!(Problem::new(format!("step `{name}` ended well, and wrote nothing into {}", empty.join(", "))).help(help));
     }
@@ -509,9 +536,8 @@ impl Work {
         let failed = |what: &str| format!("cannot {what} `{}`", folder.display());
         let mut checkpoint = None;
         if folder.exists() {
-            let was = open_regular(&key).ok().and_then(|file| std::io::read_to_string(std::io::Read::take(file, 200)).ok());
             if resume {
-                if was.as_deref() != Some(view.key.to_string().as_str()) {
+                if !is_of(&folder, view) {
                     let message = format!("step `{name}` now sees something else than the run in `{}`", folder.display());
                     bail!(Problem::new(message).help(format!("`pack train {name}` begins again; what is there is kept aside")));
                 }

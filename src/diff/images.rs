@@ -20,6 +20,8 @@ pub struct View {
     pub tag: String,
     /// Digest of the config's bytes: the identity.
     pub config: Digest,
+    /// What its documents say that is not so, a sentence each.
+    pub lies: Vec<String>,
     /// The config itself.
     pub document: Value,
     /// From the bottom up.
@@ -91,6 +93,7 @@ pub fn compare(a: &View, b: &View) -> Images {
     let mut all = Vec::new();
     let mut recompressed = Vec::new();
     for (side, image) in [("A", a), ("B", b)] {
+        all.extend(image.lies.iter().map(|lie| Difference::new(Level::Document, lie, Cause::Value).within(format!("in {side}"))));
         for layer in &image.layers {
             if let Some(claimed) = &layer.claimed {
                 let wrong = Difference::new(Level::Layer, &layer.name, Cause::Content).within(format!("in {side}"));

@@ -29,7 +29,7 @@ fn layer(name: &str, entries: &[(&str, EntryView)], rest: &str, packed: &str) ->
 fn image(layers: Vec<LayerView>, run: &str) -> View {
     let ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     let document = serde_json::json!({ "config": { "Env": ["A=b"], "Cmd": run }, "rootfs": { "diff_ids": ids } });
-    View { tag: "serve".into(), config: Digest::of(document.to_string().as_bytes()), document, layers }
+    View { tag: "serve".into(), config: Digest::of(document.to_string().as_bytes()), lies: Vec::new(), document, layers }
 }
 
 fn first(a: &View, b: &View) -> String {

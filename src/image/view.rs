@@ -96,7 +96,7 @@ pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
         });
     }
     let document = serde_json::from_slice(&image.config).map_err(|error| form(format!("the config is not JSON: {error}")))?;
-    Ok(View { tag: image.kind.as_str().to_owned(), config: image.config_digest(), document, layers })
+    Ok(View { tag: image.kind.as_str().to_owned(), config: image.config_digest(), lies: Vec::new(), document, layers })
 }
 
 /// Where the files of a layout or an archive lie.
@@ -232,16 +232,48 @@ fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
     let mut views = Vec::new();
     for entry in array(&index, "manifests")? {
         let tag = entry["annotations"][TAG].as_str().unwrap_or("-").to_owned();
-        let manifest = files.json(&blob(&digest_of(entry)?))?;
-        let config = files.document(&blob(&digest_of(&manifest["config"])?))?;
+        let mut lies = Vec::new();
+        let text = described(files, entry, "manifest", &mut lies)?;
+        let manifest: Value = serde_json::from_slice(&text)
+            .map_err(|error| form(format!("the manifest of `{}` is not JSON: {error}", shown(&tag))))?;
+        let config = described(files, &manifest["config"], "config", &mut lies)?;
         let mut layers = Vec::new();
         for descriptor in array(&manifest, "layers")? {
             let digest = digest_of(descriptor)?;
             layers.push((blob(&digest), Some(digest)));
         }
-        views.push(view(files, tag, config, layers)?);
+        let mut seen = view(files, tag, config, layers)?;
+        for (layer, descriptor) in seen.layers.iter().zip(array(&manifest, "layers")?) {
+            let kind = descriptor["mediaType"].as_str().unwrap_or_default();
+            let plain = layer.digest == layer.diff_id.0;
+            // An engine unpacks by this word, whatever the bytes are.
+            if plain != kind.ends_with(".tar") {
+                lies.push(format!(
+                    "layer {} is called `{}` and is{} compressed",
+                    layer.name,
+                    kind,
+                    if plain { " not" } else { "" }
+                ));
+            }
+        }
+        seen.lies = lies;
+        views.push(seen);
     }
     Ok(views)
+}
+
+/// A document by its descriptor, and what the descriptor says of it that is not so.
+fn described(files: &Files, descriptor: &Value, what: &str, lies: &mut Vec<String>) -> Result<Vec<u8>, ViewError> {
+    let digest = digest_of(descriptor)?;
+    let bytes = files.document(&blob(&digest))?;
+    let found = Digest::of(&bytes);
+    if found != digest {
+        lies.push(format!("the {what} is called {digest} and is {found}"));
+    }
+    if let Some(size) = descriptor["size"].as_u64().filter(|size| *size != bytes.len() as u64) {
+        lies.push(format!("the {what} is said to have {size} bytes and has {}", bytes.len()));
+    }
+    Ok(bytes)
 }
 
 fn docker(files: &Files) -> Result<Vec<View>, ViewError> {
@@ -273,7 +305,7 @@ fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option
         one.claimed = wrong(*claimed, one.digest).or(wrong(diff_id, one.diff_id.0));
         seen.push(one);
     }
-    Ok(View { tag, config: Digest::of(&config), document, layers: seen })
+    Ok(View { tag, config: Digest::of(&config), lies: Vec::new(), document, layers: seen })
 }
 
 fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> {

@@ -29,7 +29,7 @@ fn claims(rules: Answer, inputs: Answer, image: Answer, steps: Vec<StepAnswer>) 
         rules: Rules { answer: rules, findings: Vec::new(), passed: 0, not_asked: Vec::new() },
         inputs: Inputs { answer: inputs, problems: Vec::new(), artifacts: 0, bytes: 0, basis: BTreeMap::new() },
         image: Images { answer: image, images: Vec::new() },
-        training: Training { answer, steps },
+        training: Training { answer, steps, unmade: Vec::new() },
         serving: Serving { answer: Answer::NotChecked },
     }
 }
@@ -165,7 +165,7 @@ fn a_copy_and_a_deaf_seed_refute_whatever_is_equal() {
     assert_eq!(super::step(&equal()), (Answer::Confirmed, Some(How::Bits), vec!["equal".into()]));
     let copied = Seen { copied: vec!["found in code".into()], ..equal() };
     assert_eq!(super::step(&copied), (Answer::Refuted, None, vec!["found in code".into()]));
-    let deaf = Seen { twin: Some("the same".into()), ..equal() };
+    let deaf = Seen { twin: TwinSays::Same("the same".into()), ..equal() };
     assert_eq!(super::step(&deaf).0, Answer::Refuted);
     let open = Seen { sealed: false, ..equal() };
     assert_eq!(super::step(&open).0, Answer::Inconclusive, "an unsealed replay confirms nothing");

@@ -35,3 +35,4 @@ mod reproducible;
 mod schema;
 mod sealed;
 mod support;
+mod verdict;

@@ -97,7 +97,8 @@ const MUST: &[(&str, usize)] = &[
     ("weights", 18),
     ("hub", 32),
     ("competition", 22),
-    ("git and url", 11),
+    ("git and url", 12),
+    ("source distribution", 2),
     ("attestation", 16),
     ("bundle", 26),
 ];

@@ -71,6 +71,12 @@ echo served
 print("prepared")
 "#;
 
+/// A copy of the program under test that everybody may read. By a process of its own: a file that this one holds open
+/// for writing while another thread starts a program cannot be run until that program has begun.
+pub fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(PACK).arg(to).status().unwrap().success());
+}
+
 /// A project with a store and a home, all gone when dropped.
 pub struct Bench {
     dir: TempDir,
@@ -98,6 +104,13 @@ impl Ran {
     /// Both streams.
     pub fn all(&self) -> String {
         format!("{}{}", self.out, self.err)
+    }
+
+    /// It ended with 0 or 1: it did what it was to do, and may have found something.
+    #[track_caller]
+    pub fn done(self) -> Self {
+        assert!(self.code == 0 || self.code == 1, "{}", self.all());
+        self
     }
 
     /// It ended with 0.

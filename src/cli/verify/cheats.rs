@@ -8,12 +8,13 @@ use std::io::Read;
 
 use anyhow::Result;
 
-use super::training::Replays;
+use super::training::{Ran, Replays};
 use crate::artifact::{Artifact, Name, Role};
 use crate::compare;
 use crate::copies::Copies;
 use crate::invocation::Invocation;
 use crate::manifest::{OutputClass, Step};
+use crate::record::Ending;
 use crate::report::Twin;
 use crate::search;
 use crate::tree::Tree;
@@ -62,28 +63,49 @@ impl Replays<'_> {
         }
         let mut twin = short.clone();
         twin.env.insert("PACK_SEED".to_owned(), other.to_string());
-        let twin = self.run(name, step, &twin, "twin")?;
-        let unknown = Twin { seed: other, stop_step, differs: None, distance: None };
-        let (Ok(theirs), true) = (&twin.outputs, twin.execution.ending.is_success()) else { return Ok(Some(unknown)) };
+        let unknown = Twin { seed: other, stop_step, differs: None, failed: None, same: 0, distance: None };
+        let twin = match self.run(name, step, &twin, "twin") {
+            Ok(twin) => twin,
+            Err(error) => {
+                let failed = Some(format!("cannot be run: {:#}", anyhow::Error::from(error)));
+                return Ok(Some(Twin { failed, ..unknown }));
+            }
+        };
+        let theirs = match well(&twin) {
+            Ok(theirs) => theirs,
+            Err(failed) => return Ok(Some(Twin { failed: Some(failed), ..unknown })),
+        };
+        let same;
         let ours = match stop_step {
-            None => outputs.clone(),
-            Some(_) => {
-                let same = self.run(name, step, &short, "short")?;
-                match same.outputs {
-                    Ok(ours) if same.execution.ending.is_success() => ours,
-                    _ => return Ok(Some(unknown)),
+            None => outputs,
+            Some(stop) => {
+                same = self.run(name, step, &short, "short")?;
+                match well(&same) {
+                    Ok(ours) => ours,
+                    // The claim's own seed, so it is the stopping that does not work.
+                    Err(failed) => {
+                        let failed = format!("was to be stopped at step {stop}, and stopped so with its own seed it {failed}");
+                        return Ok(Some(Twin { failed: Some(failed), ..unknown }));
+                    }
                 }
             }
         };
-        let (mut differs, mut distance) = (false, None);
+        let (mut differs, mut same_tensors, mut distance) = (false, 0, None);
         for (output, ours) in ours.iter().filter(|(output, _)| is_weights(step, output)) {
             let theirs = theirs.get(output).cloned().unwrap_or_default();
             let comparison = self.one(output, OutputClass::Weights, ours, &theirs, base)?;
-            differs |= !compare::judge(&comparison, None).is_confirmed();
+            // Where there are tensors they count alone: a seed that is written beside them would differ always.
+            let holds_tensors =
+                ours.files().iter().any(|file| [".safetensors", ".gguf"].iter().any(|end| file.path.as_str().ends_with(end)));
+            differs |= match &comparison.tensors {
+                Some(tensors) => !tensors.differences.is_empty(),
+                None => !holds_tensors && !compare::judge(&comparison, None).is_confirmed(),
+            };
+            same_tensors += comparison.tensors.as_ref().map_or(0, |tensors| tensors.equal);
             let far = comparison.tensors.and_then(|tensors| tensors.overall).and_then(|overall| overall.distance);
             distance = far.and_then(|far| far.relative).or(distance);
         }
-        Ok(Some(Twin { differs: Some(differs), distance, ..unknown }))
+        Ok(Some(Twin { differs: Some(differs), same: same_tensors, distance, ..unknown }))
     }
 
     /// Whether anything that the step sees of the code names the variable that stops a run.
@@ -99,6 +121,20 @@ impl Replays<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+/// What a run wrote that ended well; else how it ended.
+fn well(ran: &Ran) -> Result<&BTreeMap<Name, Tree>, String> {
+    match (&ran.execution.ending, &ran.outputs) {
+        (Ending::Exited { code: 0 }, Ok(outputs)) => Ok(outputs),
+        (Ending::Exited { code: 0 }, Err(why)) => Err(format!("wrote what cannot be taken: {why}")),
+        (Ending::Exited { code }, _) => Err(format!("ends with exit code {code}")),
+        (Ending::Signalled { signal }, _) => Err(format!("is ended by signal {signal}")),
+        (Ending::TimedOut, _) => Err("was stopped at its time limit".to_owned()),
+        (Ending::OutOfMemory, _) => Err("was stopped at its memory limit".to_owned()),
+        (Ending::OverQuota, _) => Err("was stopped: it wrote more than it may".to_owned()),
+        (Ending::Cancelled, _) => Err("was stopped by hand".to_owned()),
     }
 }
 

@@ -10,14 +10,17 @@ use anyhow::Result;
 
 use super::super::project::Project;
 use super::super::{Session, attest, build};
-use crate::diff::{self, images::Images as Compared};
+use crate::diff::images::{self, Images as Compared, View};
+use crate::diff::{Cause, Difference};
 use crate::digest::Digest;
-use crate::image::{Image, view};
+use crate::image::Image;
+use crate::image::view::{self, ViewError};
 use crate::layer::Memory;
 use crate::lockfile::Lockfile;
 use crate::plan::{ImageKind, Plan};
 use crate::report::{Answer, Identity, ImageAnswer, Images};
 use crate::verdict;
+use crate::weights::shown;
 
 pub(super) type Rebuilt = BTreeMap<String, Identity>;
 
@@ -31,60 +34,25 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
     let beside = project.root.join("image");
     let claimed = claimed.or_else(|| beside.join("oci-layout").is_file().then_some(beside.as_path()));
     let claims = claimed.map(view::open);
-    let said = if claims.is_some() { BTreeMap::new() } else { said(project) };
+    let said = said(project);
     let (mut images, mut rebuilt) = (Vec::new(), BTreeMap::new());
     for kind in there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind) {
         let word = kind.as_str().to_owned();
-        let answer = |answer, claimed, rebuilt, because| ImageAnswer { image: word.clone(), answer, claimed, rebuilt, because };
-        let made = match rebuild(project, lock, kind, session) {
-            Ok(made) => made,
-            Err(error) => {
-                images.push(answer(Answer::NotChecked, None, None, Some(format!("it cannot be rebuilt: {error:#}"))));
-                continue;
-            }
-        };
-        let config = made.config_digest();
-        rebuilt.insert(word.clone(), Identity { config, manifest: made.manifest_digest() });
-        let claim = match &claims {
-            None if said.contains_key(&word) => {
-                let (claimed, by) = &said[&word];
-                let same = *claimed == config;
-                let why = if same {
-                    format!("by {by}")
-                } else {
-                    format!("{by} says {claimed}; the image itself is not here to be compared")
-                };
-                let word = if same { Answer::Identical } else { Answer::Refuted };
-                images.push(answer(word, Some(*claimed), Some(config), Some(why)));
-                continue;
-            }
-            None => Err("nothing says what it is claimed to be: `--image LAYOUT` names one".to_owned()),
-            Some(Err(error)) => Ok(Err(format!("{error:#}"))),
-            Some(Ok(all)) => match all.iter().find(|listed| listed.tag == word) {
-                Some(listed) => Ok(Ok(listed)),
-                None => Err(format!("the layout holds no image `{word}`")),
-            },
-        };
-        images.push(match claim {
-            Err(why) => answer(Answer::NotChecked, None, Some(config), Some(why)),
-            // It says of itself what its bytes are not.
-            Ok(Err(why)) => answer(Answer::Refuted, None, Some(config), Some(why)),
-            Ok(Ok(claimed)) => {
-                let ours = view::of_image(&made, &session.store)?;
-                match diff::images::compare(claimed, &ours) {
-                    Compared::Identical => answer(Answer::Identical, Some(claimed.config), Some(config), None),
-                    Compared::Recompressed { layers } => {
-                        let why = format!("compressed differently: {}", layers.join(", "));
-                        answer(Answer::Recompressed, Some(claimed.config), Some(config), Some(why))
-                    }
-                    Compared::Different { first, all } => {
-                        let more = if all.len() > 1 { format!("; {} differences in all", all.len()) } else { String::new() };
-                        let why = format!("A is what is claimed, B what was rebuilt: {first}{more}");
-                        answer(Answer::Refuted, Some(claimed.config), Some(config), Some(why))
-                    }
+        let mut answer =
+            ImageAnswer { image: word.clone(), answer: Answer::NotChecked, claimed: None, rebuilt: None, because: None };
+        match rebuild(project, lock, kind, session) {
+            Ok(made) => {
+                let config = made.config_digest();
+                rebuilt.insert(word.clone(), Identity { config, manifest: made.manifest_digest() });
+                answer.rebuilt = Some(config);
+                match said.get(&word).filter(|_| claims.is_none()) {
+                    Some((claimed, by)) => hold(&mut answer, *claimed, by),
+                    None => judge(&mut answer, claims.as_ref(), &view::of_image(&made, &session.store)?),
                 }
             }
-        });
+            Err(error) => answer.because = Some(format!("it cannot be rebuilt: {error:#}")),
+        }
+        images.push(answer);
     }
     let answer = verdict::weakest(images.iter().map(|image| image.answer), Answer::NotChecked);
     Ok((Images { answer, images }, rebuilt))
@@ -95,6 +63,85 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
 fn said(project: &Project) -> BTreeMap<String, (Digest, String)> {
     let built = attest::built_beside(project).into_iter();
     built.map(|(kind, config, file)| (kind.as_str().to_owned(), (config, format!("statement `{file}`")))).collect()
+}
+
+/// Holds an identity that was claimed without an image against the rebuilt one.
+fn hold(answer: &mut ImageAnswer, claimed: Digest, by: &str) {
+    let same = Some(claimed) == answer.rebuilt;
+    answer.claimed = Some(claimed);
+    answer.answer = if same { Answer::Identical } else { Answer::Refuted };
+    let absent = format!("{by} says so; the image itself is not here to be compared");
+    answer.because = Some(if same { format!("by {by}") } else { absent });
+}
+
+/// Holds what is claimed of an image against the rebuilt one.
+fn judge(answer: &mut ImageAnswer, claims: Option<&Result<Vec<View>, ViewError>>, made: &View) {
+    let views = match claims {
+        None => return answer.because = Some("nothing says what it is claimed to be: `--image LAYOUT` names one".to_owned()),
+        // Whether the disk failed or the documents: nobody saw an image, so nobody can say that it is another one.
+        Some(Err(error @ ViewError::Read { .. })) => return answer.because = Some(chain(error)),
+        Some(Err(error)) => {
+            answer.answer = Answer::Refuted;
+            return answer.because = Some(format!("what is claimed is no image: {}", chain(error)));
+        }
+        Some(Ok(views)) => views,
+    };
+    // An archive for docker names images `name:track-kind`, a layout by the kind alone.
+    let of_this = |view: &&View| view.tag.rsplit([':', '-']).next() == Some(answer.image.as_str());
+    let named: Vec<&View> = views.iter().filter(of_this).collect();
+    let claimed = match named.as_slice() {
+        [] => return answer.because = Some(format!("what is claimed holds no image `{}`", answer.image)),
+        [one] => *one,
+        [..] => {
+            answer.answer = Answer::Refuted;
+            return answer.because =
+                Some(format!("what is claimed holds {} images `{}`: which one is meant?", named.len(), answer.image));
+        }
+    };
+    answer.claimed = Some(claimed.config);
+    if let Some(lie) = claimed.lies.first() {
+        answer.answer = Answer::Refuted;
+        return answer.because = Some(format!("its documents say what is not so: {}", shown(lie)));
+    }
+    (answer.answer, answer.because) = match images::compare(claimed, made) {
+        Compared::Identical => (Answer::Identical, None),
+        Compared::Recompressed { layers } => {
+            let names: Vec<String> = layers.iter().map(|name| shown(name)).collect();
+            (Answer::Recompressed, Some(format!("compressed differently: {}", names.join(", "))))
+        }
+        Compared::Different { first, all } => {
+            let more = if all.len() > 1 { format!("; and {} more", all.len() - 1) } else { String::new() };
+            (Answer::Refuted, Some(format!("{}{more}", sentence(&first))))
+        }
+    };
+}
+
+/// The first difference: layer, file and cause.
+fn sentence(first: &Difference) -> String {
+    let place: Vec<String> = first.place.iter().filter(|place| *place != "in A").map(|place| shown(place)).collect();
+    let cause = match first.cause {
+        Cause::OnlyA => "only in the claimed image",
+        Cause::OnlyB => "only in the rebuilt image",
+        other => other.as_str(),
+    };
+    let what = format!("first difference: {} {}: {cause}", first.level.as_str(), place.join(" / "));
+    match (first.a.as_str(), first.b.as_str()) {
+        ("", _) | (_, "") => what,
+        // Of one layer's own name and bytes, both are the claimed image's.
+        (a, b) if first.place.iter().any(|place| place == "in A") => format!("{what}, {} and {}", shown(a), shown(b)),
+        (a, b) => format!("{what}, claimed {}, rebuilt {}", shown(a), shown(b)),
+    }
+}
+
+/// An error with all its causes.
+fn chain(error: &ViewError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
 }
 
 fn rebuild(project: &Project, lock: &Lockfile, kind: ImageKind, session: &Session) -> Result<Image> {

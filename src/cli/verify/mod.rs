@@ -6,7 +6,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the report's folder")]
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -94,8 +96,7 @@ pub(super) struct Rulebook {
 pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Result<Report> {
     let lock = project.need_lock()?;
     let rulebook = rulebook(project, &lock, options, session)?;
-    let folder = folder(project, options);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    let folder = folder(project, options)?;
     let say = |what: &str| session.progress.note(&format!("verify: {what}"));
 
     let (inputs, unsigned) = if options.asks(Claim::Inputs) {
@@ -148,9 +149,15 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     Ok(report)
 }
 
-/// Where the report goes.
-pub fn folder(project: &Project, options: &Options) -> PathBuf {
-    options.report.clone().unwrap_or_else(|| project.root.join(".pack").join("verify"))
+/// Where the report goes; made where it is not there.
+pub fn folder(project: &Project, options: &Options) -> Result<PathBuf> {
+    match &options.report {
+        Some(folder) => {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+            Ok(folder.clone())
+        }
+        None => project.own_folder("verify"),
+    }
 }
 
 /// Signs a verdict: a statement with every number, and a summary that says PASSED only where what is asked for is met.
@@ -186,7 +193,7 @@ pub fn sign(project: &Project, report: &Report, options: &Options, key: &Signing
         claims: &claims,
         report: &serde_json::to_value(report)?,
     };
-    let folder = folder(project, options);
+    let folder = folder(project, options)?;
     let detail = attestation::verification(&verification);
     let summary = attestation::summary(&verification, Some(Digest::of(&detail.bytes())));
     Ok(vec![attest::sign_and_write(&detail, key, &folder)?, attest::sign_and_write(&summary, key, &folder)?])
@@ -199,8 +206,18 @@ pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>
         let text = project::read_text(file)?;
         reports.push(Report::parse(&text).with_context(|| format!("`{}`", file.display()))?);
     }
+    let judged_by = reports.first().map(|first| first.subject.competition_digest);
     let accept: Option<Accept> = match competition {
-        Some(named) => project::load_competition(Path::new("."), named)?.0.accept,
+        Some(named) => {
+            let (competition, pin, _) = project::own_competition(named)?;
+            if judged_by.is_some_and(|judged_by| judged_by != pin.digest) {
+                let judged_by = judged_by.map_or_else(String::new, |digest| digest.to_string());
+                let problem =
+                    format!("the reports were judged by another competition file: expected {}, found {judged_by}", pin.digest);
+                bail!(Problem::new(problem).help("verify again with the same `--competition FILE`, then merge"));
+            }
+            competition.accept
+        }
         None => reports.first().and_then(|first| {
             let text = crate::competition::built_in(&first.subject.competition).ok()?;
             (Digest::of(text.as_bytes()) == first.subject.competition_digest).then_some(text)?;
@@ -224,16 +241,20 @@ pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    // As a whole, so that nobody reads half a verdict.
-    let temporary = path.with_extension("json.part");
-    fs::write(&temporary, text)
-        .and_then(|()| fs::rename(&temporary, path))
-        .with_context(|| format!("cannot write `{}`", path.display()))
+    // As a whole, so that nobody reads half a verdict, and under a name that nobody can have put a link at.
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".tmp-").permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Session) -> Result<Rulebook> {
     if let Some(named) = &options.competition {
-        let (competition, pin, _) = project::load_competition(Path::new("."), named)?;
+        let (competition, pin, _) = project::own_competition(named)?;
         if let Err(known) = competition.track(&project.manifest.submission.track) {
             let track = &project.manifest.submission.track;
             bail!(Problem::new(format!("competition `{}` has no track `{track}`", competition.name)).help(known));
@@ -265,7 +286,8 @@ fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Ses
 }
 
 fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Session) -> Result<Rules> {
-    let asked = check::Options { competition: options.competition.clone(), ..check::Options::default() };
+    let given = options.competition.is_some().then(|| (rulebook.competition.clone(), rulebook.digest));
+    let asked = check::Options { rulebook: given, ..check::Options::default() };
     let report = match check::check(project, &asked, session) {
         Ok(report) => report,
         Err(error) => {

@@ -71,5 +71,5 @@ fn project(dir: &Path, options: &Options, key: Option<&SigningKey>, session: &Se
         Some(key) => super::sign(&project, &report, options, key).context("cannot sign the verdict")?,
         None => Vec::new(),
     };
-    Ok(Verified { report, file: super::folder(&project, options).join("report.json"), signed })
+    Ok(Verified { report, file: super::folder(&project, options)?.join("report.json"), signed })
 }

@@ -39,7 +39,13 @@ const MEMORY: &str = "verify-1";
 
 pub(super) fn not_checked(project: &Project) -> Training {
     let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, "it was not replayed".to_owned()));
-    Training { answer: Answer::NotChecked, steps: steps.collect() }
+    Training { answer: Answer::NotChecked, steps: steps.collect(), unmade: unmade(project) }
+}
+
+/// Weights that are served and that no step makes.
+fn unmade(project: &Project) -> Vec<Name> {
+    let served = project.manifest.serve.iter().flat_map(|serve| &serve.weights);
+    served.filter(|name| project.manifest.maker(name).is_none()).cloned().collect()
 }
 
 /// An answer without a replay.
@@ -74,7 +80,7 @@ pub(super) fn check(
 ) -> Result<Training> {
     let mut steps = Vec::new();
     if project.manifest.steps.is_empty() {
-        return Ok(Training { answer: Answer::NotChecked, steps });
+        return Ok(Training { answer: Answer::NotChecked, steps, unmade: unmade(project) });
     }
     let record = project.record();
     let runtime = match build::runtime(lock, session) {
@@ -82,7 +88,7 @@ pub(super) fn check(
         Err(error) => {
             let why = format!("what the steps run in cannot be made: {error:#}");
             let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, why.clone()));
-            return Ok(Training { answer: Answer::NotChecked, steps: steps.collect() });
+            return Ok(Training { answer: Answer::NotChecked, steps: steps.collect(), unmade: unmade(project) });
         }
     };
     let views = step::views(&project.manifest, lock, project.track(), &runtime)?;
@@ -123,7 +129,7 @@ pub(super) fn check(
         session.store.forget(MEMORY, &key);
     }
     let answer = verdict::weakest(steps.iter().map(|step| step.answer), Answer::NotChecked);
-    Ok(Training { answer, steps })
+    Ok(Training { answer, steps, unmade: unmade(project) })
 }
 
 /// What replays of one submission have in common.
@@ -151,6 +157,9 @@ impl Replays<'_> {
         let record = self.record.and_then(|record| record.steps.get(name));
         let parts = serde_json::json!([
             env!("CARGO_PKG_VERSION"),
+            // How a step is judged stands in neither its key nor its outputs: classes, roles, who vouches for what.
+            Digest::of(self.lock.emit().as_bytes()),
+            Digest::of(self.project.manifest_text.as_bytes()),
             view.key,
             claimed,
             self.rulebook.digest,
@@ -278,21 +287,34 @@ impl Replays<'_> {
         ran: &Ran,
     ) -> Result<StepAnswer> {
         let last = entry.and_then(|entry| entry.attempts.iter().rev().find_map(|attempt| attempt.execution.as_ref()));
-        let gates = verdict::gates(last.map(|execution| &execution.host), &ran.execution.host, step.gpu, step.threads);
-        if let Some((mut answer, why)) = verdict::ending(&ran.execution, last.map(|execution| execution.seconds)) {
+        let gates = match self.record.and_then(|record| record.steps.get(name)).filter(|entry| entry.key != view.key) {
+            // Nobody knows on what machine the locked outputs were made, and the reader should know why.
+            Some(other) => vec![format!("pack.record.json is of another run of this step, under key {}", other.key)],
+            None => verdict::gates(last.map(|execution| &execution.host), &ran.execution.host, step.gpu, step.threads),
+        };
+        let sealed = ran.execution.isolation.sealed;
+        // What cannot be compared, and why; of an unsealed replay that says nothing about the claim.
+        let failed = |mut answer: Answer, why: String| {
             let mut because = vec![why];
+            if answer == Answer::Refuted && !sealed {
+                answer = Answer::Inconclusive;
+                because.insert(0, verdict::UNSEALED.to_owned());
+            }
+            because.extend(gates.iter().cloned());
+            StepAnswer { gates: gates.clone(), ..without(name, Some(view.key), answer, because) }
+        };
+        if let Some((mut answer, why)) = verdict::ending(&ran.execution, last.map(|execution| execution.seconds)) {
             if answer == Answer::Refuted && !gates.is_empty() && step.gpu {
                 answer = Answer::Inconclusive;
             }
-            because.extend(gates.iter().cloned());
-            return Ok(StepAnswer { gates, ..without(name, Some(view.key), answer, because) });
+            return Ok(failed(answer, why));
         }
         let outputs = match &ran.outputs {
             Ok(outputs) => outputs,
-            Err(why) => return Ok(without(name, Some(view.key), Answer::Refuted, vec![why.clone()])),
+            Err(why) => return Ok(failed(Answer::Refuted, why.clone())),
         };
         let mut compared = Vec::new();
-        let mut seen = verdict::Seen { gates: gates.clone(), sealed: ran.execution.isolation.sealed, ..Default::default() };
+        let mut seen = verdict::Seen { gates: gates.clone(), sealed, ..Default::default() };
         if let Some(lie) = entry.and_then(|entry| self.record_lies(name, entry)) {
             return Ok(without(name, Some(view.key), Answer::Refuted, vec![lie]));
         }
@@ -334,15 +356,29 @@ impl Replays<'_> {
         let undecided = seen.copied.is_empty() && seen.outputs.iter().all(|(answer, ..)| *answer == Answer::Confirmed);
         // A replay that differs says enough; the twin is for the one that does not.
         let twin = if undecided { self.twin(name, step, invocation, outputs, &base)? } else { None };
-        if let Some(twin) = twin.as_ref().filter(|twin| twin.differs == Some(false)) {
-            let sentence = format!("with seed {} it gives the same weights: they do not come from this training", twin.seed);
-            seen.twin = Some(sentence);
-        }
+        seen.twin = twin.as_ref().map_or(verdict::TwinSays::Nothing, verdict::twin);
         let (answer, how, mut because) = verdict::step(&seen);
         if answer == Answer::Inconclusive {
             because.extend(gates.iter().cloned());
         }
         because.extend(look.into_iter().map(|what| format!("look at it: {what}")));
+        if undecided && twin.is_none() && step.outputs.values().any(|class| *class == OutputClass::Weights) {
+            because.push(
+                "look at it: the step has no seed, so no run with another one could show that its weights come from it".into(),
+            );
+        }
+        // Of a frozen tensor it is so; of one that is not as a declared input has it, nobody else knows why.
+        let frozen = copies.as_ref().map_or(0, |copies| copies.unchanged);
+        if let Some(twin) = twin.as_ref().filter(|twin| twin.differs == Some(true) && twin.same > frozen) {
+            let (same, seed) = (twin.same - frozen, twin.seed);
+            because.push(format!("look at it: with seed {seed} {same} of its tensors are the same, and no input has them"));
+        }
+        // Who wrote the Record may have written any time into it; here is the same machine.
+        if let (Some(last), true) = (last, gates.is_empty())
+            && let Some(slow) = verdict::slower(ran.execution.seconds, last.seconds)
+        {
+            because.push(format!("look at it: {slow}"));
+        }
         Ok(StepAnswer { how, outputs: compared, copies, twin, gates, ..without(name, Some(view.key), answer, because) })
     }
 

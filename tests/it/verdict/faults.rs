@@ -1,0 +1,264 @@
+//! Faults: `pack train` and `pack verify` killed at any point, and trainings that fail. Nothing is half written,
+//! nothing is left running or mounted, and the next run goes on.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::sealed::{below_folder, groups};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn start(bench: &Bench, words: &[&str]) -> Child {
+    bench.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Kills without warning, and waits until nothing of it is left.
+fn kill(bench: &Bench, mut child: Child) {
+    child.kill().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let folder = bench.dir().to_str().unwrap().to_owned();
+    wait_for("the end of all that was killed", || {
+        below_folder(bench.dir()).is_empty()
+            && groups().iter().all(|group| !group.contains(&format!("pack-box-{pid}-")))
+            && !fs::read_to_string("/proc/mounts").unwrap().contains(&folder)
+    });
+}
+
+fn attempts(bench: &Bench) -> Vec<Value> {
+    let record: Value = serde_json::from_str(&bench.read("pack.record.json")).unwrap();
+    record["steps"]["train"]["attempts"].as_array().cloned().unwrap_or_default()
+}
+
+/// Documents are whole, whenever it was killed.
+fn documents_are_whole(bench: &Bench) {
+    bench.run("lock --check").good();
+    if bench.at("pack.record.json").exists() {
+        pack::record::Record::parse(&bench.read("pack.record.json")).unwrap();
+    }
+    let left = fs::read_dir(bench.at("")).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let left: Vec<String> = left.filter(|name| name.contains(".tmp-")).collect();
+    assert!(left.len() <= 1, "{left:?}");
+}
+
+#[test]
+fn train_killed_at_any_time() {
+    let bench = untrained(TRAIN);
+    bench.run("lock").good();
+    let begun = Instant::now();
+    bench.run("train").good();
+    let whole = begun.elapsed();
+    let lock = bench.read("pack.lock");
+    // From before the step begins to after its outputs are taken in.
+    for part in 0..16u32 {
+        let child = start(&bench, &["train", "--again", "train"]);
+        std::thread::sleep(whole * part / 14);
+        kill(&bench, child);
+        documents_are_whole(&bench);
+        assert_eq!(bench.read("pack.lock"), lock, "what was made stays locked");
+    }
+    let ran = bench.run("train --again train").good();
+    assert!(!bench.at(".pack/train/train").exists(), "{}", ran.all());
+    assert_eq!(bench.read("pack.lock"), lock);
+    let left =
+        fs::read_dir(bench.at("")).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().contains(".tmp-"));
+    assert_eq!(left.count(), 0, "the next one clears up");
+    bench.run("build").good();
+    verify(&bench, "").accepted();
+    let all = attempts(&bench);
+    assert!(all.len() >= 2 && all.last().unwrap()["execution"]["ending"]["code"] == 0, "{all:?}");
+}
+
+/// Four rounds, a checkpoint each; slow enough to be killed, unless it is told to be quick.
+const ROUNDS: &str = r#"
+out="$PACK_OUT/adapter"
+round=0
+if [ -n "$PACK_RESUME" ]; then round=$(./busybox cat "$PACK_RESUME/round"); echo "going on after round $round"; fi
+while [ "$round" -lt "${PACK_STOP_STEP:-4}" ]; do
+    round=$((round + 1))
+    ./busybox sleep 0.15
+    ./busybox mkdir "$out/checkpoint-$round.part"
+    echo "$round" >"$out/checkpoint-$round.part/round"
+    ./busybox mv "$out/checkpoint-$round.part" "$out/checkpoint-$round"
+done
+steps=$round
+{ head; numbers "$data"; } >"$made"
+"#;
+
+#[test]
+fn train_goes_on_from_a_checkpoint() {
+    let bench = untrained(ROUNDS);
+    bench.run("lock").good();
+    let folder = bench.at(".pack/train/train/out/adapter");
+    let child = start(&bench, &["train"]);
+    wait_for("a checkpoint", || folder.join("checkpoint-2").exists());
+    kill(&bench, child);
+    documents_are_whole(&bench);
+    assert!(attempts(&bench)[0].get("execution").is_none(), "nobody saw it end");
+    drop(fs::remove_dir_all(folder.join("checkpoint-3.part")));
+    let ran = bench.run("train --resume").good();
+    assert!(ran.err.contains("step train: going on from adapter/checkpoint-"), "{}", ran.all());
+    assert!(ran.err.contains("going on after round "), "{}", ran.all());
+    let all = attempts(&bench);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all[1]["from"].as_str().unwrap().starts_with("adapter/checkpoint-") && all[1]["execution"]["ending"]["code"] == 0);
+    let record: Value = serde_json::from_str(&bench.read("pack.record.json")).unwrap();
+    let checkpoints = record["steps"]["train"]["checkpoints"].as_object().unwrap();
+    assert_eq!(checkpoints.len(), 4, "{checkpoints:?}");
+    bench.run("build").good();
+    verify(&bench, "").accepted();
+    // Without it, it begins again, and what was there is kept aside.
+    let child = start(&bench, &["train", "--again", "train"]);
+    wait_for("a checkpoint", || folder.join("checkpoint-1").exists());
+    kill(&bench, child);
+    let ran = bench.run("train --again train").good();
+    assert!(ran.err.contains("what the last run wrote is kept in `[project]/.pack/train/train.1`"), "{}", ran.all());
+    assert!(bench.at(".pack/train/train.1/out/adapter/checkpoint-1").exists());
+    assert!(!ran.err.contains("going on"), "{}", ran.all());
+    // Of a run that saw something else, nothing is gone on from.
+    let child = start(&bench, &["train", "--again", "train"]);
+    wait_for("a checkpoint", || folder.join("checkpoint-1").exists());
+    kill(&bench, child);
+    bench.edit("src/train.sh", "0.15", "0.01");
+    bench.run("lock").good();
+    bench.edit("pack.lock", "step = \"train\"", "step = \"train\"");
+    let ran = bench.run("train --resume");
+    assert!(ran.code == 1 && ran.out.contains("stale"), "{}", ran.all());
+}
+
+/// Ended well, and killed before what it wrote was taken in: a day's training is not done again.
+#[test]
+fn train_takes_in_what_ended_well() {
+    let bench = untrained(TRAIN);
+    bench.run("lock").good();
+    let lock = bench.read("pack.lock");
+    // A run whose outputs cannot be taken for the moment stands for one that was killed then.
+    let store = bench.store().join("blobs/sha256");
+    bench.edit("src/train.sh", "echo \"loss 0.5\"", "./busybox mkfifo \"$PACK_OUT/adapter/pipe\"; echo \"loss 0.5\"");
+    bench.run("lock").good();
+    let ran = bench.run("train");
+    assert!(ran.code == 2 && ran.err.contains("`pipe` is neither a regular file nor a folder"), "{}", ran.all());
+    assert!(store.exists() && bench.read("pack.lock") != lock);
+    assert_eq!(attempts(&bench)[0]["execution"]["ending"]["code"], 0, "how it ended was seen");
+    fs::remove_file(bench.at(".pack/train/train/out/adapter/pipe")).unwrap();
+    let ran = bench.run("train --resume").good();
+    assert!(ran.err.contains("it ended well before `pack` did, so what it wrote is taken in"), "{}", ran.all());
+    assert!(!ran.err.contains("loss 0.5"), "it is not run again: {}", ran.all());
+    assert_eq!(attempts(&bench).len(), 1);
+    assert!(bench.read("pack.lock").contains("step = \"train\""));
+}
+
+#[test]
+fn two_trainings_at_once() {
+    let bench = untrained(&format!("./busybox sleep 2\n{TRAIN}"));
+    bench.run("lock").good();
+    let mut first = start(&bench, &["train"]);
+    wait_for("the first one", || bench.at(".pack/train/train/out").exists());
+    let ran = bench.run("train");
+    assert_eq!(ran.code, 2, "{}", ran.all());
+    assert!(ran.err.contains("error: another `pack train` runs in this project\nhelp: wait for it, or end it"), "{}", ran.all());
+    // Whoever only looks is not kept waiting.
+    bench.run("lock --check").good();
+    assert!(first.wait().unwrap().success());
+    bench.run("train").good();
+    assert_eq!(attempts(&bench).len(), 1);
+}
+
+#[test]
+fn trainings_that_fail() {
+    let cases = [
+        ("exit 7\n", "step `train` ended with exit code 7 after"),
+        ("kill -9 $$\n", "step `train` ended with exit code 137 after"),
+        ("echo done\n", "step `train` ended well, and wrote nothing into adapter"),
+        ("./busybox truncate -s 1099511627776 \"$made\"\n", "it wrote more than it may"),
+    ];
+    for (train, says) in cases {
+        let bench = untrained(train);
+        bench.run("lock").good();
+        let lock = bench.read("pack.lock");
+        let ran = bench.run("train");
+        assert_eq!(ran.code, 2, "{train}: {}", ran.all());
+        let signalled = says.replace("exit code 137", "signal 9").replace("ended with signal", "was ended by signal");
+        assert!(ran.err.contains(says) || ran.err.contains(&signalled), "{train}: {}", ran.all());
+        assert_eq!(bench.read("pack.lock"), lock, "nothing is locked");
+        assert_eq!(attempts(&bench).len(), 1);
+        assert!(!attempts(&bench)[0]["execution"].is_null(), "how it ended is recorded");
+        // Once it is right, it is run.
+        bench.write("src/train.sh", [NUMBERS, TRAIN].concat());
+        bench.run("lock").good();
+        bench.run("train").good();
+    }
+}
+
+#[test]
+fn a_training_over_its_time() {
+    let bench = untrained("trap '' TERM\nwhile :; do ./busybox sleep 0.1; done\n");
+    bench.edit("pack.toml", "threads = 1", "threads = 1\nhours = 0.0002");
+    bench.run("lock").good();
+    let ran = bench.run("train");
+    assert_eq!(ran.code, 2, "{}", ran.all());
+    assert!(ran.err.contains("step `train` was stopped at its time limit, after"), "{}", ran.all());
+    assert_eq!(attempts(&bench)[0]["execution"]["ending"]["how"], "timed-out");
+    assert!(below_folder(bench.dir()).is_empty());
+}
+
+const SECOND: &str =
+    "[steps.second]\ncommand = [\"./busybox\", \"sh\", \"second.sh\"]\ninputs = [\"adapter\"]\noutputs = { other = \"data\" }\n";
+
+#[test]
+fn verify_killed_goes_on() {
+    let bench = untrained(TRAIN);
+    bench.write("pack.toml", bench.read("pack.toml") + SECOND);
+    bench.write("src/second.sh", "./busybox sleep 1\necho x >\"$PACK_OUT/other/x\"\n");
+    make(&bench);
+    let log = bench.at(".pack/verify/second.replay.log");
+    let killed = || {
+        drop(fs::remove_file(&log));
+        let child = start(&bench, &["verify", "--only", "training"]);
+        wait_for("the second step", || log.exists());
+        kill(&bench, child);
+        assert!(!bench.at(".pack/verify/report.json").exists(), "no verdict");
+    };
+    let stands = "step train was replayed by a run that did not end; its answer stands";
+    let remembered = || fs::read_dir(memory(&bench).join("cache/verify-1")).map_or(0, |all| all.count());
+    killed();
+    assert_eq!(remembered(), 1);
+    let ran = bench.run("verify --only training");
+    assert!(ran.err.contains(stands) && ran.out.contains("training  confirmed"), "{}", ran.all());
+    assert_eq!(remembered(), 0, "it is forgotten with the verify's end");
+    let left = fs::read_dir(bench.store().join("blobs/sha256")).unwrap().flatten();
+    assert_eq!(left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp-")).count(), 0);
+    // An answer is taken again for the same claim alone.
+    fs::remove_file(bench.at(".pack/verify/report.json")).unwrap();
+    killed();
+    forge(&bench, &weights(3));
+    let ran = bench.run("verify --only training");
+    assert!(!ran.err.contains(stands) && ran.out.contains("training  refuted"), "{}", ran.all());
+}
+
+#[test]
+fn verify_killed_at_any_time() {
+    let bench = honest();
+    let begun = Instant::now();
+    verify(&bench, "").accepted();
+    let whole = begun.elapsed();
+    let before = crate::support::snapshot(&bench.at("src"));
+    for part in 0..10u32 {
+        let child = start(&bench, &["verify"]);
+        std::thread::sleep(whole * part / 9);
+        kill(&bench, child);
+        documents_are_whole(&bench);
+        serde_json::from_str::<Value>(&bench.read(".pack/verify/report.json")).unwrap();
+    }
+    assert_eq!(crate::support::snapshot(&bench.at("src")), before);
+    verify(&bench, "").accepted();
+}

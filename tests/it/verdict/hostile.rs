@@ -1,0 +1,145 @@
+//! Hostile projects: what lies in outputs, what a training says, and links where `pack` writes.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+/// What a terminal would act on.
+fn acts(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[track_caller]
+fn harmless(text: &str) {
+    let bad: Vec<String> = text.chars().filter(|c| acts(*c)).map(|c| c.escape_unicode().to_string()).collect();
+    assert!(bad.is_empty(), "{bad:?} in {}", text.escape_debug());
+}
+
+#[track_caller]
+fn harmless_report(report: &Value) {
+    let mut texts = Vec::new();
+    strings(report, &mut texts);
+    for text in texts {
+        harmless(&text);
+        assert!(!text.contains('\r'), "{text:?}");
+    }
+}
+
+#[test]
+fn what_lies_in_outputs() {
+    let cases = [
+        ("./busybox ln -s /etc/passwd \"$PACK_OUT/adapter/link\"", "`link` is a link"),
+        ("./busybox ln -s .. \"$PACK_OUT/adapter/folder\"", "`folder` is a link"),
+        ("./busybox mkfifo \"$PACK_OUT/adapter/pipe\"", "`pipe` is neither"),
+        ("echo x >\"$PACK_OUT/adapter/$(printf 'a\\nb')\"", "a\\nb"),
+        ("echo x >\"$PACK_OUT/adapter/$(printf 'a\\033[31mb')\"", "a\\u{1b}[31mb"),
+        ("echo x >\"$PACK_OUT/adapter/$(printf 'a\\342\\200\\256b')\"", "a\\u{202e}b"),
+        ("echo x >\"$PACK_OUT/adapter/$(printf 'a\\377b')\"", "UTF-8"),
+    ];
+    for (spoil, says) in cases {
+        let bench = untrained(&format!("{TRAIN}{spoil}\n"));
+        bench.run("lock").good();
+        let lock = bench.read("pack.lock");
+        let ran = bench.run("train");
+        harmless(&ran.all());
+        assert!(ran.code == 2 && ran.err.contains(says), "{spoil}: {}", ran.all());
+        assert_eq!(bench.read("pack.lock"), lock);
+        // The same as a replay: what cannot be taken refutes what is claimed, and nothing follows the link.
+        bench.write("made/adapter.safetensors", weights(3));
+        bench.run("adopt adapter=made").good();
+        let verdict = verify(&bench, "--only training").training("refuted", "what the replay wrote cannot be taken");
+        harmless(&verdict.ran.all());
+        harmless_report(&verdict.report);
+    }
+    // Modes and links within a file system are nothing to be afraid of: bytes are taken, and no more.
+    let bench =
+        trained(&format!("{TRAIN}./busybox ln \"$made\" \"$PACK_OUT/adapter/again.bin\"; ./busybox chmod 4777 \"$made\"\n"));
+    verify(&bench, "").accepted();
+}
+
+#[test]
+fn what_a_training_says() {
+    let says = "printf '\\033]0;owned\\007\\033[31mred\\342\\200\\256\\302\\233 \\r over\\n'; printf '\\033[2J' >&2\n";
+    let bench = untrained(&format!("{says}{TRAIN}"));
+    bench.run("lock").good();
+    let ran = bench.run("train").good();
+    harmless(&ran.all());
+    assert!(ran.err.contains("\\u{1b}"), "{}", ran.all());
+    bench.run("build").good();
+    let verdict = verify(&bench, "").accepted();
+    harmless(&verdict.ran.all());
+    harmless_report(&verdict.report);
+    // Where its last words are quoted.
+    bench.edit("src/train.sh", "echo \"loss 0.5\"", "printf '\\033[31mfailed\\n'; exit 3");
+    bench.run("lock").good();
+    bench.write("made/adapter.safetensors", weights(3));
+    bench.run("adopt adapter=made").good();
+    let verdict = verify(&bench, "--only training").training("refuted", "the last thing it said: \\u{1b}[31mfailed");
+    harmless(&verdict.ran.all());
+    harmless_report(&verdict.report);
+}
+
+/// Tensor names and settings reach the report by way of a comparison.
+#[test]
+fn what_weights_are_called() {
+    let bench = honest();
+    let values = values(3);
+    forge(&bench, &safe(&[("\u{1b}[31ma\n\u{202e}", "F32", &[128], &values)]));
+    let verdict = verify(&bench, "--only training");
+    assert_eq!((verdict.ran.code, verdict.at("/claims/training/answer")), (1, "refuted"), "{}", verdict.ran.all());
+    harmless(&verdict.ran.all());
+    let bench = trained(TRAIN);
+    edit_record(&bench, |entry| execution(entry)["host"]["isa"] = serde_json::json!(["\u{1b}[31msve"]));
+    forge(&bench, &weights(3));
+    let verdict = verify(&bench, "--only training");
+    harmless(&verdict.ran.all());
+}
+
+/// A submission that has links where the organizer's `pack` writes.
+#[test]
+fn links_where_pack_writes() {
+    let victim = |bench: &Bench| {
+        let folder = bench.dir().join("victim");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("report.json"), "precious").unwrap();
+        fs::write(folder.join("train.replay.log"), "precious").unwrap();
+        folder
+    };
+    let untouched = |folder: &PathBuf| {
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 2);
+        for file in ["report.json", "train.replay.log"] {
+            assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), "precious");
+        }
+    };
+    for place in [".pack", ".pack/verify"] {
+        let bench = honest();
+        let folder = victim(&bench);
+        drop(fs::remove_dir_all(bench.at(place)));
+        symlink(&folder, bench.at(place)).unwrap();
+        let ran = bench.run("verify");
+        assert_eq!(ran.code, 2, "{}", ran.all());
+        assert!(ran.err.contains(&format!("`[project]/{place}` is a link, and `pack` writes into it")), "{}", ran.all());
+        untouched(&folder);
+        fs::remove_file(bench.at(place)).unwrap();
+        verify(&bench, "").accepted();
+    }
+    let bench = honest();
+    let folder = victim(&bench);
+    fs::create_dir_all(bench.at(".pack/verify")).unwrap();
+    for (name, target) in
+        [("report.json", "report.json"), ("report.json.part", "report.json"), ("train.replay.log", "train.replay.log")]
+    {
+        symlink(folder.join(target), bench.at(".pack/verify").join(name)).unwrap();
+    }
+    verify(&bench, "").accepted();
+    untouched(&folder);
+    // The same of a training.
+    let bench = untrained(TRAIN);
+    let folder = victim(&bench);
+    fs::create_dir(bench.at(".pack")).unwrap();
+    symlink(&folder, bench.at(".pack/train")).unwrap();
+    bench.run("lock").good();
+    let ran = bench.run("train");
+    assert!(ran.code == 2 && ran.err.contains("`[project]/.pack/train` is a link"), "{}", ran.all());
+    untouched(&folder);
+}
