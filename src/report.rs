@@ -13,6 +13,7 @@ use crate::compare::Comparison;
 use crate::copies::Copies;
 use crate::digest::Digest;
 use crate::record::{Execution, Host};
+use crate::text::harmless_json;
 
 /// The version of this form that is written.
 pub const VERSION: u32 = 1;
@@ -363,6 +364,6 @@ impl Report {
 
     /// The text: JSON for people, in one order.
     pub fn emit(&self) -> String {
-        serde_json::to_string_pretty(self).expect("every field has a JSON form") + "\n"
+        harmless_json(&serde_json::to_string_pretty(self).expect("every field has a JSON form")) + "\n"
     }
 }

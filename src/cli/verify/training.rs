@@ -271,7 +271,11 @@ impl Replays<'_> {
             let folder = scratch.path().join("out").join(output.as_str());
             match read_folder(&self.session.context(self.project), &folder, &format!("output {output}")) {
                 Ok(tree) => drop(outputs.insert(output.clone(), tree)),
-                Err(error) => failed = Some(format!("what the replay wrote cannot be taken: {:#}", anyhow::Error::from(error))),
+                Err(error) => {
+                    // As the box saw it: a report tells no path of this machine.
+                    let why = format!("{:#}", anyhow::Error::from(error)).replace(&scratch.path().display().to_string(), "");
+                    failed = Some(format!("what the replay wrote cannot be taken: {why}"));
+                }
             }
         }
         Ok(Ran { execution, said, outputs: failed.map_or(Ok(outputs), Err) })
@@ -358,7 +362,7 @@ impl Replays<'_> {
         let twin = if undecided { self.twin(name, step, invocation, outputs, &base)? } else { None };
         seen.twin = twin.as_ref().map_or(verdict::TwinSays::Nothing, verdict::twin);
         let (answer, how, mut because) = verdict::step(&seen);
-        if answer == Answer::Inconclusive {
+        if answer != Answer::Confirmed {
             because.extend(gates.iter().cloned());
         }
         because.extend(look.into_iter().map(|what| format!("look at it: {what}")));

@@ -130,7 +130,6 @@ fn train_goes_on_from_a_checkpoint() {
     kill(&bench, child);
     bench.edit("src/train.sh", "0.15", "0.01");
     bench.run("lock").good();
-    bench.edit("pack.lock", "step = \"train\"", "step = \"train\"");
     let ran = bench.run("train --resume");
     assert!(ran.code == 1 && ran.out.contains("stale"), "{}", ran.all());
 }
@@ -146,7 +145,7 @@ fn train_takes_in_what_ended_well() {
     bench.edit("src/train.sh", "echo \"loss 0.5\"", "./busybox mkfifo \"$PACK_OUT/adapter/pipe\"; echo \"loss 0.5\"");
     bench.run("lock").good();
     let ran = bench.run("train");
-    assert!(ran.code == 2 && ran.err.contains("`pipe` is neither a regular file nor a folder"), "{}", ran.all());
+    assert!(ran.code == 2 && ran.err.contains("`pipe` is not a regular file"), "{}", ran.all());
     assert!(store.exists() && bench.read("pack.lock") != lock);
     assert_eq!(attempts(&bench)[0]["execution"]["ending"]["code"], 0, "how it ended was seen");
     fs::remove_file(bench.at(".pack/train/train/out/adapter/pipe")).unwrap();
