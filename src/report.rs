@@ -328,6 +328,8 @@ pub struct Serving {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Acceptance {
+    /// Whether the competition file is the submission's own.
+    pub own_rules: bool,
     /// What it asks of each claim, in its own words.
     pub asked: BTreeMap<String, String>,
     /// Whether every one is met.
