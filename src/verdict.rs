@@ -265,6 +265,7 @@ pub enum MergeError {
 pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) -> Result<Report, MergeError> {
     let mut all = reports.into_iter();
     let mut merged = all.next().ok_or(MergeError::Nothing)?;
+    let mut notes = notes(&merged);
     for (at, other) in all.enumerate() {
         let number = at + 2;
         let pairs = [
@@ -277,6 +278,7 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) 
                 return Err(MergeError::Other { number, what, expected, found });
             }
         }
+        notes.extend(self::notes(&other));
         for (kind, identity) in &other.subject.images {
             if let Some(mine) = merged.subject.images.get(kind).filter(|mine| *mine != identity) {
                 let (expected, found) = (mine.config.to_string(), identity.config.to_string());
@@ -322,10 +324,17 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) 
         merged.subject.images.extend(other.subject.images);
     }
     merged.not_checked = not_checked(&merged.claims);
+    merged.not_checked.extend(notes);
     merged.not_checked.push("merged from reports as they are: whose they are was not checked here".to_owned());
     merged.accept = acceptance(&merged.claims, accept, whose);
     merged.made = made;
     Ok(merged)
+}
+
+/// What a report says beside what follows from its claims: whose rules those are, whose signatures are missing.
+fn notes(report: &Report) -> std::collections::BTreeSet<String> {
+    let follows = not_checked(&report.claims);
+    report.not_checked.iter().filter(|line| !follows.contains(line)).cloned().collect()
 }
 
 /// Whether an answer is to stand in place of another.

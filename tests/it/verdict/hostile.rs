@@ -53,7 +53,8 @@ fn what_lies_in_outputs() {
     // A mark that turns the direction of writing is a name like any other, and is never printed as it is.
     let bench = untrained(&format!("{TRAIN}echo $PACK_SEED >\"$PACK_OUT/adapter/$(printf 'a\\342\\200\\256b')\"\n"));
     make(&bench);
-    forge(&bench, &weights(3));
+    bench.write("made/adapter.safetensors", weights(3));
+    bench.run("adopt adapter=made").good();
     let verdict = verify(&bench, "--only training");
     assert!(verdict.ran.code == 1 && verdict.ran.out.contains("u{202e}"), "{}", verdict.ran.all());
     harmless(&verdict.ran.all());

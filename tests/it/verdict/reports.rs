@@ -47,6 +47,7 @@ fn reports_put_together() {
     bench.run("verify --only training --report two").done();
     let merged = bench.run("verify --merge one/report.json two/report.json --competition competition.toml --report all").good();
     assert!(merged.out.contains("verdict: accepted"), "{}", merged.all());
+    assert!(merged.out.contains("came with the submission"), "{}", merged.all());
     let report: Value = serde_json::from_str(&bench.read("all/report.json")).unwrap();
     assert_eq!(report["claims"]["training"]["answer"], "confirmed");
     // What any of them refutes is refuted, in either order.
