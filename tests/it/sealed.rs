@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, Ran, is_root};
+use crate::support::{Bench, PACK, Ran, is_root};
 
 const PROJECT: &str = r#"
 --- pack.toml
