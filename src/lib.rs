@@ -12,6 +12,7 @@ pub mod tree;
 // 1 documents: text to types and back
 pub mod archive;
 pub mod attestation;
+pub mod cdi;
 pub mod competition;
 pub mod lockfile;
 pub mod manifest;

@@ -498,7 +498,7 @@ fn serve(manifest: &Manifest, lock: &Lockfile, track: &Track) -> Result<Plan, Pl
                     problems.push(format!(
                         "{role} `{name}` is not in the lock: step `{step}` makes it, and nothing was made or adopted yet"
                     ));
-                    help.get_or_insert(format!("run `pack adopt {name}=DIR` with weights made elsewhere"));
+                    help.get_or_insert(format!("run `pack train`, or `pack adopt {name}=DIR` with what was made elsewhere"));
                 }
                 (None, None) => {
                     problems.push(format!("{role} `{name}` is not in the lock"));

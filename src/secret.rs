@@ -4,6 +4,9 @@
 //! password in them. Must never return the secret itself: a finding has a place and a kind.
 
 use std::io::{self, Read};
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 /// A secret's place and kind.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,23 +64,46 @@ const PIECE: usize = 64 << 10;
 /// How much of a piece is looked at again with the next one: longer than any secret that is looked for.
 const OVERLAP: usize = 4 << 10;
 
+/// What every secret that is looked for has in it: a line without any of these is not looked at.
+static MARKS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let prefixes = TOKENS.iter().map(|(prefix, ..)| *prefix);
+    let others = ["sk-", "-----BEGIN ", "://"].into_iter().chain(NAMES);
+    AhoCorasick::new(prefixes.chain(others)).expect("the marks are few and short")
+});
+
 /// All secrets in a text, by line. Bytes that are not UTF-8 are looked at too.
 pub fn find(text: &[u8]) -> Vec<Secret> {
     let mut found = Vec::new();
-    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        let mut rest = line;
-        loop {
-            if let Some(kind) = kind_of(&rest[..rest.len().min(PIECE)]) {
-                found.push(Secret { line: at + 1, kind });
-                break;
-            }
-            if rest.len() <= PIECE {
-                break;
-            }
-            rest = &rest[PIECE - OVERLAP..];
+    // The number of the line that begins at `counted`, and where lines begin that were not judged yet.
+    let (mut number, mut counted, mut open) = (1, 0, 0);
+    for mark in MARKS.find_iter(text) {
+        if mark.start() < open {
+            continue;
+        }
+        let begin = memchr::memrchr(b'\n', &text[open..mark.start()]).map_or(open, |at| open + at + 1);
+        let end = memchr::memchr(b'\n', &text[mark.end()..]).map_or(text.len(), |at| mark.end() + at);
+        number += memchr::memchr_iter(b'\n', &text[counted..begin]).count();
+        counted = begin;
+        open = end.saturating_add(1).min(text.len());
+        if let Some(kind) = in_line(&text[begin..end]) {
+            found.push(Secret { line: number, kind });
         }
     }
     found
+}
+
+/// The first secret in a line, which is looked at piece by piece where it is long.
+fn in_line(line: &[u8]) -> Option<&'static str> {
+    let mut rest = line;
+    loop {
+        if let Some(kind) = kind_of(&rest[..rest.len().min(PIECE)]) {
+            return Some(kind);
+        }
+        if rest.len() <= PIECE {
+            return None;
+        }
+        rest = &rest[PIECE - OVERLAP..];
+    }
 }
 
 /// All secrets in what a reader gives, by line; memory does not grow with its length or that of its lines.
@@ -87,7 +113,7 @@ pub fn find_in(mut reader: impl Read) -> io::Result<Vec<Secret>> {
     let (mut number, mut buffer) = (1, Vec::with_capacity(2 * PIECE));
     loop {
         let read = reader.by_ref().take(PIECE as u64).read_to_end(&mut buffer)?;
-        let whole = match buffer.iter().rposition(|byte| *byte == b'\n') {
+        let whole = match memchr::memrchr(b'\n', &buffer) {
             _ if read == 0 => buffer.len(),
             Some(at) => at + 1,
             None => 0,
@@ -101,7 +127,7 @@ pub fn find_in(mut reader: impl Read) -> io::Result<Vec<Secret>> {
             }
         };
         see(&buffer[..whole], number);
-        number += buffer[..whole].iter().filter(|byte| **byte == b'\n').count();
+        number += memchr::memchr_iter(b'\n', &buffer[..whole]).count();
         buffer.drain(..whole);
         if read == 0 {
             return Ok(found);
@@ -190,9 +216,12 @@ fn query(line: &[u8]) -> Option<&'static str> {
     None
 }
 
+/// How names of variables end that hold a secret.
+const NAMES: [&str; 4] = ["_TOKEN", "_KEY", "_SECRET", "PASSWORD"];
+
 /// `MY_TOKEN = "…"`: a variable of such a name that is given something random.
 fn assignment(line: &[u8]) -> Option<&'static str> {
-    for ending in ["_TOKEN", "_KEY", "_SECRET", "PASSWORD"] {
+    for ending in NAMES {
         for at in positions(line, ending.as_bytes()) {
             let mut rest = &line[at + ending.len()..];
             // The name may stand in quotes, as in JSON.
@@ -229,7 +258,8 @@ fn run(text: &[u8], of: impl Fn(u8) -> bool) -> &[u8] {
 }
 
 fn positions<'a>(line: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    line.windows(needle.len()).enumerate().filter(move |(_, window)| *window == needle).map(|(at, _)| at)
+    // No needle overlaps itself, so that none is missed behind another.
+    memchr::memmem::find_iter(line, needle)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ pub struct Template {
     pub summary: &'static str,
     /// Relative path and content of each file.
     pub files: &'static [(&'static str, &'static [u8])],
-    /// Outputs that ship with it: name and folder, for `pack adopt`.
-    pub outputs: &'static [(&'static str, &'static str)],
+    /// Whether it has steps, whose outputs it needs.
+    pub trains: bool,
 }
 
 macro_rules! files {
@@ -42,7 +42,7 @@ pub const ALL: &[Template] = &[
             "tokenizer.py",
             "train.py",
         ),
-        outputs: &[("adapter", "adapter")],
+        trains: true,
     },
     Template {
         name: "qlora-4090",
@@ -58,7 +58,7 @@ pub const ALL: &[Template] = &[
             "serve.py",
             "train.py",
         ),
-        outputs: &[],
+        trains: true,
     },
     Template {
         name: "qlora-a100",
@@ -74,13 +74,13 @@ pub const ALL: &[Template] = &[
             "serve.py",
             "train.py",
         ),
-        outputs: &[],
+        trains: true,
     },
     Template {
         name: "minimal",
         summary: "Python and one file: a server that answers the contract without a model; a place to begin",
         files: files!("minimal": "README.md", "pack.toml", "serve.py"),
-        outputs: &[],
+        trains: false,
     },
 ];
 

@@ -407,3 +407,34 @@ fn a_training_is_attested_when_it_ended_well() {
     record.attempts.pop();
     assert!(of(&record).is_none(), "an attempt that was stopped made nothing");
 }
+
+/// Whatever is done to an envelope: it is refused, or it says what was signed.
+#[test]
+fn no_change_of_a_byte_makes_another_statement() {
+    let envelope = Envelope::sign(&statement(), &key(1));
+    let (text, public) = (envelope.text(), key(1).public());
+    let mut accepted = 0;
+    for at in 0..text.len() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] ^= 1 << (at % 8);
+        let Ok(read) = Envelope::parse(&bytes) else { continue };
+        if let Ok(verified) = read.verify([&public]) {
+            assert_eq!(verified.value(), &statement(), "byte {at}");
+            accepted += 1;
+        }
+    }
+    // What nobody signed: the key's name, its member's, and the space at the end.
+    assert!(accepted > 0);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in "\\PC{0,200}") {
+        for bytes in [bytes, text.into_bytes()] {
+            drop(Envelope::parse(&bytes));
+            drop(Statement::parse(&bytes));
+            drop(String::from_utf8_lossy(&bytes).parse::<PublicKey>());
+            drop(SigningKey::from_pem(&String::from_utf8_lossy(&bytes)));
+        }
+    }
+}

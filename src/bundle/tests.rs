@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "effects: tests own their folders")]
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::*;
@@ -192,4 +193,19 @@ fn a_bundle_that_fails_half_way_leaves_nothing() {
     assert!(!to.exists());
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+/// No byte of a bundle is without meaning, so none can carry anything.
+#[test]
+fn every_byte_counts() {
+    let made = made(tree("a", b"numpy==1.0\n", Mode::Plain), &[]);
+    let good = fs::read(&made.file).unwrap();
+    check(&made.file).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&made.file).unwrap();
+    for (at, byte) in (0u64..).zip(&good) {
+        file.write_all_at(&[byte ^ (1 << (at % 8))], at).unwrap();
+        assert!(check(&made.file).is_err(), "byte {at} of {} may be anything", good.len());
+        file.write_all_at(&[*byte], at).unwrap();
+    }
+    check(&made.file).unwrap();
 }

@@ -166,6 +166,8 @@ pub(super) enum Command {
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<String>,
     },
+    /// Say what this host allows, by trying, and what to do about the rest; exit 1 if no sealed run is possible
+    Doctor,
     /// Build the images from the lock; opens no socket
     #[command(after_help = "The same lock gives the same config digests on any machine, by any user, at any time.")]
     Build {
@@ -317,7 +319,7 @@ pub(super) enum Command {
     /// Say what differs between two locks, projects, images, weight files, folders or files, and why
     #[command(after_help = "Exit 0 if they are the same, 1 if they differ, 2 if they could not be compared.")]
     Diff {
-        /// A lock, a project, an OCI layout, an image archive, a weight file, a folder or any file
+        /// A lock, a project, a bundle, an OCI layout, an image archive, a weight file, a folder or any file
         a: PathBuf,
         /// Another one of the same kind
         b: PathBuf,

@@ -17,12 +17,13 @@ use serde_json::Value;
 
 use super::check::competition_here;
 use super::error::Problem;
-use super::project::load_competition;
+use super::project::{Project, load_competition};
 use crate::attestation::{
     ENDING, Envelope, EnvelopeError, MAX_ENVELOPE, PROVENANCE, PublicKey, SUMMARY, SigningKey, Statement, TRAINING, VERIFICATION,
 };
 use crate::competition::Competition;
 use crate::digest::Digest;
+use crate::plan::ImageKind;
 use crate::source::path::open_regular;
 
 /// Where a project's envelopes lie, below its folder.
@@ -275,6 +276,30 @@ fn said(error: &EnvelopeError) -> String {
         EnvelopeError::NotSigned { keys: 0, .. } => "nobody's key is known here".to_owned(),
         error => error.to_string(),
     }
+}
+
+/// What the build statements beside a project say that the images of its lock are: kind, config digest and the
+/// envelope's name, by that name. Nothing of it is verified: it is a claim.
+pub fn built_beside(project: &Project) -> Vec<(ImageKind, Digest, String)> {
+    let mut found = Vec::new();
+    let Some(lock) = project.need_lock().ok().map(|lock| Digest::of(lock.emit().as_bytes()).to_string()) else { return found };
+    for entry in fs::read_dir(project.root.join(FOLDER)).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().escape_debug().to_string();
+        let bytes = read_at_most(&entry.path(), MAX_ENVELOPE).ok();
+        let statement = bytes.and_then(|bytes| Envelope::parse(&bytes).ok()?.unverified().ok());
+        let Some(statement) = statement.filter(|statement| label(statement) == "build") else { continue };
+        // A statement about another lock says nothing of this one.
+        let about = statement.predicate.get("buildDefinition").and_then(|built| built.pointer("/externalParameters/lock"));
+        if about.and_then(Value::as_str) != Some(lock.as_str()) {
+            continue;
+        }
+        for kind in [ImageKind::Serve, ImageKind::Train] {
+            let subject = statement.subjects.iter().find(|subject| subject.name == format!("{} image config", kind.as_str()));
+            found.extend(subject.map(|subject| (kind, subject.digest, name.clone())));
+        }
+    }
+    found.sort_by(|a, b| a.2.cmp(&b.2));
+    found
 }
 
 /// Signs a statement and writes the envelope into a folder, under a name that its content gives. Whoever signs

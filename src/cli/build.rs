@@ -264,9 +264,9 @@ pub fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
         .find(|artifact| matches!(artifact.pin, Pin::Step(_)) && artifact.blobs().iter().any(|blob| absent.contains(blob)));
     let help = match step_only {
         Some(output) if names.len() == 1 => {
-            format!("steps' outputs are not fetched: run `pack adopt {}=DIR` with the files", output.name)
+            format!("steps' outputs are not fetched: run `pack train`, or `pack adopt {}=DIR` with the files", output.name)
         }
-        Some(output) => format!("run `pack fetch`, and `pack adopt {}=DIR` with the files", output.name),
+        Some(output) => format!("run `pack fetch`, and `pack train`, or `pack adopt {}=DIR` with the files", output.name),
         None => "run `pack fetch`".to_owned(),
     };
     let count = if absent.len() == 1 { "1 blob".to_owned() } else { format!("{} blobs", absent.len()) };
@@ -298,7 +298,7 @@ fn need_fresh_outputs(project: &Project, lock: &Lockfile, plans: &[Plan], sessio
     let lines: Vec<String> =
         stale.iter().map(|stale| format!("stale: {}: {}", describe(stale.artifact), stale.because)).collect();
     bail!(Problem::new(lines.join("\n")).help(format!(
-        "train again and run `pack adopt {}=DIR`, or undo the change; what was made stays in the store and the lock",
+        "`pack train --again` makes it anew; or run `pack adopt {}=DIR`, or undo the change; what was made stays in the store and the lock",
         first.artifact.name
     )))
 }

@@ -194,7 +194,8 @@ fn envelopes(root: &Path) -> Result<BTreeMap<ImagePath, Vec<u8>>> {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.ends_with(ENDING) && !name.starts_with('.')) else { continue };
         let bytes = read(&entry.path(), MAX_ENVELOPE)?;
-        Envelope::parse(&bytes).with_context(|| format!("`{}` cannot be handed in", entry.path().display()))?;
+        let envelope = Envelope::parse(&bytes).with_context(|| format!("`{}` cannot be handed in", entry.path().display()))?;
+        refuse_secrets(&format!("{name} (payload)"), envelope.payload())?;
         found.insert(ImagePath::new(&format!("{}{name}", bundle::ENVELOPES))?, bytes);
     }
     Ok(found)

@@ -216,14 +216,23 @@ fn told(finding: &Finding) -> String {
     for rule in &finding.under {
         out.push_str(&format!("  under {rule}\n"));
     }
+    if finding.under.is_empty() {
+        out.push_str("  under no rule of this competition's own: `pack` asks it of every submission\n");
+    }
     for ruling in &finding.rulings {
         out.push_str(&format!("  ruling: {ruling}\n"));
+    }
+    if finding.rulings.is_empty() && finding.outcome == Outcome::Fail {
+        out.push_str("  ruling: none so far\n");
     }
     if let Some(because) = &finding.allowed {
         out.push_str(&format!("  allowed: {because}\n"));
     }
     if let Some(next) = &finding.next {
         out.push_str(&format!("  next: {next}\n"));
+    }
+    if let Some(contest) = &finding.contest {
+        out.push_str(&format!("  contest: {contest}\n"));
     }
     out
 }

@@ -1,7 +1,8 @@
 //! `pack diff A B`: two locks, projects, images, weight files, folders or documents, and why they differ.
 //!
 //! Layer 4 (commands). What the two are is told by looking at them; the comparing is done in `diff`, `distance`
-//! and `compare`. Nothing is taken into the store. Must never follow a link out of a folder but to a file.
+//! and `compare`. Nothing is taken into the store but what a bundle brings. Must never follow a link out of a folder
+//! but to a file.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the two things")]
 
@@ -11,11 +12,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Session;
 use super::error::Problem;
 use crate::artifact::Name;
+use crate::bundle::{self, Lay};
 use crate::compare::{Comparison, text::SIDES};
 use crate::diff::images::{self, EntryView, Images, View};
 use crate::diff::{Cause, Difference, Level, documents, is_small, locks};
@@ -27,6 +30,8 @@ use crate::manifest::OutputClass;
 use crate::par;
 use crate::path::ImagePath;
 use crate::progress::Task;
+use crate::store::Scratch;
+use crate::target::Target;
 use crate::tensors;
 use crate::tree::{Mode, Tree, TreeFile};
 use crate::weights::{FileKind, shown};
@@ -39,25 +44,25 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 const MAX_TEXT: u64 = 64 << 20;
 
 /// What two things are, and how they differ.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// What both are.
     pub kind: &'static str,
     /// Whether nothing differs.
     pub same: bool,
     /// Images of both sides, by tag.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<TaggedImages>,
     /// Of anything but images and weights.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
     /// Of weight files and folders: A stands as expected, B as found.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Comparison>,
 }
 
 /// How the two images of one tag are to each other.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct TaggedImages {
     /// The tag.
     pub tag: String,
@@ -113,15 +118,39 @@ fn kind(path: &Path) -> Result<Kind> {
     let mut head = Vec::new();
     std::io::Seek::rewind(&mut file)?;
     file.take(512).read_to_end(&mut head)?;
-    // A tar is taken for an archive of images; a bundle would be told here by its first member.
+    // A bundle was opened before; any other tar is taken for an archive of images.
     if head.get(257..262) == Some(b"ustar") {
         return Ok(Kind::Image);
     }
     Ok(if name == "pack.lock" || head.starts_with(b"# What `pack lock` chose") { Kind::Lock } else { Kind::File })
 }
 
-/// Compares two things that are of one kind.
+/// A bundle opened as the project it holds, in a folder that goes with this; anything else as it is.
+struct Opened {
+    path: PathBuf,
+    _folder: Option<Scratch>,
+}
+
+impl Opened {
+    fn of(path: &Path, session: &Session) -> Result<Self> {
+        let is_bundle = path.is_file() && matches!(Target::of(path), Ok(Target::Bundle(_)));
+        if !is_bundle {
+            return Ok(Self { path: path.to_owned(), _folder: None });
+        }
+        let folder = session.store.scratch_folder()?;
+        let root = folder.path().join("project");
+        bundle::open(path, &session.store, &root, Lay::Everything, &Task::hidden())?;
+        Ok(Self { path: root, _folder: Some(folder) })
+    }
+}
+
+/// Compares two things that are of one kind. A bundle counts as the project that it holds.
 pub fn diff(a: &Path, b: &Path, session: &Session) -> Result<Outcome> {
+    let (a, b) = (Opened::of(a, session)?, Opened::of(b, session)?);
+    between(&a.path, &b.path, session)
+}
+
+fn between(a: &Path, b: &Path, session: &Session) -> Result<Outcome> {
     let (one, other) = (kind(a)?, kind(b)?);
     let mut out = Outcome { kind: one.word(), same: false, images: Vec::new(), differences: Vec::new(), weights: None };
     match (one, other) {

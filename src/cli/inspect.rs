@@ -20,11 +20,13 @@ use crate::competition::Competition;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::Manifest;
+use crate::rules::{documents, signs};
 use crate::source::debian;
 use crate::source::pypi::pylock::{is_pylock, parse_pylock};
 use crate::source::pypi::requirements::parse_requirements;
 use crate::source::pypi::tags::Target;
 use crate::tree::TreeFile;
+use crate::weights::shown;
 
 /// The kinds of file that `pack` reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -47,6 +49,9 @@ pub enum Kind {
     Gguf,
     SafetensorsIndex,
     AdapterConfig,
+    ModelConfig,
+    Card,
+    Data,
     Pickle,
     Envelope,
     Bundle,
@@ -142,6 +147,8 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
         "InRelease" => Some(Kind::Inrelease),
         "Packages" | "Packages.xz" | "Packages.gz" => Some(Kind::Packages),
         "adapter_config.json" => Some(Kind::AdapterConfig),
+        "config.json" => Some(Kind::ModelConfig),
+        "README.md" => Some(Kind::Card),
         name if name.ends_with(".safetensors.index.json") => Some(Kind::SafetensorsIndex),
         name if name.ends_with(crate::bundle::ENDING) => Some(Kind::Bundle),
         name if name.ends_with(crate::attestation::ENDING) => Some(Kind::Envelope),
@@ -152,9 +159,30 @@ fn guess(path: &Path, is_dir: bool) -> Option<Kind> {
             "zip" => Some(Kind::Zip),
             "deb" => Some(Kind::Deb),
             "tar" => Some(Kind::Tar),
+            "jsonl" | "json" | "csv" | "tsv" | "txt" => Some(Kind::Data),
             _ => inspect_weights::guess(path, name),
         },
     }
+}
+
+/// A file of data, streamed: lines of JSON, and signs of generated text.
+fn data(path: &Path) -> Result<Vec<String>> {
+    let read = || -> Result<std::io::BufReader<File>> { Ok(std::io::BufReader::with_capacity(1 << 20, open(path)?)) };
+    let mut lines = Vec::new();
+    if path.extension().is_some_and(|end| end == "jsonl") {
+        match documents::json_lines(read()?).context("cannot read it")? {
+            Ok(count) => lines.push(format!("{count} lines of JSON")),
+            Err(what) => bail!(Problem::new(what)),
+        }
+    }
+    let secrets = crate::secret::find_in(read()?).context("cannot read it")?;
+    if let Some(secret) = secrets.first() {
+        bail!(Problem::new(format!("line {} holds {}", secret.line, secret.kind)).help("take it out and revoke it"));
+    }
+    let found = signs::find(&signs::finder(), read()?).context("cannot read it")?;
+    lines.push(format!("{} signs of generated text", found.count));
+    lines.extend(found.samples.iter().map(|sample| format!("line {}: {}", sample.line, sample.text)));
+    Ok(lines)
 }
 
 fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
@@ -229,6 +257,24 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
         }
         Kind::Bundle => super::bundle::inspect(path),
         Kind::Envelope => super::attest::inspect(path),
+        Kind::ModelConfig => {
+            let text = text()?;
+            serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text)?;
+            let config = documents::config(&text);
+            let mut lines =
+                vec![format!("model type {}", config.model_type.as_deref().map_or_else(|| "not said".to_owned(), shown))];
+            lines.extend(config.remote_code.iter().map(|name| format!("takes code from {}", shown(name))));
+            Ok(lines)
+        }
+        Kind::Card => {
+            let licenses = documents::card(&clean()?);
+            let one = |text: &String| match spdx::Expression::parse(text) {
+                Ok(_) => format!("licence {}", shown(text)),
+                Err(error) => format!("licence {}: no SPDX expression: {}", shown(text), error.reason),
+            };
+            Ok(if licenses.is_empty() { vec!["no licence is stated".to_owned()] } else { licenses.iter().map(one).collect() })
+        }
+        Kind::Data => data(path),
         Kind::Safetensors | Kind::Gguf | Kind::Pickle => inspect_weights::file(path, false).map(|(lines, _)| lines),
         Kind::SafetensorsIndex => inspect_weights::index(path),
         Kind::AdapterConfig => inspect_weights::adapter(&clean()?),

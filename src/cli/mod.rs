@@ -37,6 +37,7 @@ mod competition;
 mod console;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod error;
 mod facts;
 pub mod image;
@@ -300,28 +301,22 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
             let session = open()?;
             let sign = sign.as_deref().map(key::read).transpose()?;
-            let (dir, image) = match project {
-                Some(dir) => (dir, Some(target.clone())),
-                None => (target, image.clone()),
-            };
-            let mut project = Project::load(dir)?;
             let options = verify::Options {
                 only: only.clone(),
                 skip: skip.clone(),
                 replay: *replay,
                 runner: runner.name.clone(),
-                image,
+                image: image.clone(),
                 competition: competition.clone(),
                 report: report.clone(),
             };
-            let report = verify::verify(&mut project, &options, &session)?;
-            if let Some(key) = &sign {
-                for file in verify::sign(&project, &report, &options, key)? {
-                    session.progress.note(&format!("signed: {}", file.display()));
-                }
+            let verified = verify::target::verify(target, project.as_deref(), options, sign.as_ref(), &session)?;
+            for file in &verified.signed {
+                session.progress.note(&format!("signed: {}", file.display()));
             }
-            out.show(&report, verify::text::report)?;
-            Ok(if report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+            session.progress.note(&format!("report: {}", verified.file.display()));
+            out.show(&verified.report, verify::text::report)?;
+            Ok(if verified.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Run { command, step, runner, limits, project } => {
             let session = open()?;
@@ -339,6 +334,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(2)));
             }
             run::exit_code(&execution)
+        }
+        Command::Doctor => {
+            let outcome = doctor::doctor(&open()?)?;
+            out.show(&outcome, doctor::text)?;
+            Ok(if outcome.is_well() { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Command::Check { explain: Some(id), project, .. } => explain(id, &project.dir, &out),
         Command::Check { project, competition, deny, allow, because, only, among, format, .. } => {

@@ -11,8 +11,8 @@ use crate::templates;
 /// After `init`: what to type next.
 pub(super) fn init(dir: &Path, template: &templates::Template, files: usize) -> String {
     let cd = if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
-    let adopt: String = template.outputs.iter().map(|(name, dir)| format!("  pack adopt {name}={dir}\n")).collect();
-    format!("{files} files of template {}. Next:\n{cd}  pack lock\n{adopt}  pack build\n", template.name)
+    let train = if template.trains { "  pack train\n" } else { "" };
+    format!("{files} files of template {}. Next:\n{cd}  pack lock\n{train}  pack build\n", template.name)
 }
 
 /// After `lock`: what moved, what changed, how much it is.

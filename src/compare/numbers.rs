@@ -206,31 +206,40 @@ impl Summer {
             sums.equal += equal;
             sums.ulp = sums.ulp.max(ulp);
         }
-        if !element.is_float() || (same && base.is_none() && finite(element, ours)) {
+        if !element.is_float() {
+            return;
+        }
+        let all_finite = finite(element, ours) && (same || finite(element, theirs));
+        if same && base.is_none() && all_finite {
             return;
         }
         element.decode(ours, &mut self.claimed);
         element.decode(theirs, &mut self.replayed);
-        match base {
-            Some((kind, bytes)) => kind.decode(bytes, &mut self.base),
-            None => self.base.clear(),
-        }
+        let base_finite = match base {
+            Some((kind, bytes)) => {
+                kind.decode(bytes, &mut self.base);
+                finite(kind, bytes)
+            }
+            None => true,
+        };
         let has_base = base.is_some();
-        if !has_base || self.base.len() != self.claimed.len() {
-            self.base.clear();
+        if has_base || !all_finite {
+            // What the caller gave too little of counts as zero.
             self.base.resize(self.claimed.len(), 0.0);
         }
-        let all_finite = |all: &[f64]| all.iter().fold(true, |finite, value| finite & value.is_finite());
-        if !(all_finite(&self.claimed) && all_finite(&self.replayed) && all_finite(&self.base)) {
+        if !(all_finite && base_finite) {
             self.leave_out(sums);
+        }
+        if !has_base {
+            self.base.clear();
+            sums.difference += square(&self.claimed, &self.replayed);
+            return;
         }
         let [difference, claimed, replayed, product] = squares(&self.claimed, &self.replayed, &self.base);
         sums.difference += difference;
-        if has_base {
-            sums.claimed += claimed;
-            sums.replayed += replayed;
-            sums.product += product;
-        }
+        sums.claimed += claimed;
+        sums.replayed += replayed;
+        sums.product += product;
     }
 
     /// Counts what is not finite and puts zeros in its place on every side. Where the base alone is not, the claim
@@ -260,6 +269,21 @@ fn finite(element: Element, bytes: &[u8]) -> bool {
 
 fn none16(bytes: &[u8], exponent: u16) -> bool {
     bytes.as_chunks::<2>().0.iter().fold(true, |ok, raw| ok & (u16::from_le_bytes(*raw) & exponent != exponent))
+}
+
+/// Sum of the squared difference.
+fn square(claimed: &[f64], replayed: &[f64]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (ours, ours_rest) = claimed.as_chunks::<LANES>();
+    let (theirs, theirs_rest) = replayed.as_chunks::<LANES>();
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        for at in 0..LANES {
+            let difference = theirs[at] - ours[at];
+            lanes[at] += difference * difference;
+        }
+    }
+    let rest = ours_rest.iter().zip(theirs_rest).map(|(ours, theirs)| (theirs - ours) * (theirs - ours));
+    lanes.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 /// Sums of the squared difference, of the squared updates and of their product.

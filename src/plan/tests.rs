@@ -108,7 +108,7 @@ fn what_nobody_made_is_named_with_the_next_command() {
     let lock = lock(tree(&[("w", 3)]), 0);
     let error = Plan::new(ImageKind::Serve, &manifest(), &lock, &track()).unwrap_err();
     assert!(error.to_string().contains("weights `adapter` is not in the lock: step `train` makes it"), "{error}");
-    assert_eq!(error.help.as_deref(), Some("run `pack adopt adapter=DIR` with weights made elsewhere"));
+    assert_eq!(error.help.as_deref(), Some("run `pack train`, or `pack adopt adapter=DIR` with what was made elsewhere"));
     assert!(Plan::new(ImageKind::Serve, &manifest(), &adopted(lock), &track()).is_ok());
 }
 

@@ -82,15 +82,16 @@ pub(super) fn listed<'a>(facts: &'a Facts, model: &Artifact) -> Option<(Standing
     }
 }
 
-/// The family a model belongs to: by digest, by tensor, else by name.
+/// The family a model belongs to: by digest, by tensor, else by name. Bytes that are known leave a name no say.
 pub(super) fn family<'a>(facts: &'a Facts, model: &'a Artifact) -> Option<&'a str> {
-    let by_digest =
-        known(facts, model).into_iter().find_map(|(_, _, known)| known.and_then(|(_, approved, _)| approved.family.as_deref()));
-    let by_bytes = by_digest.or_else(|| listed(facts, model).and_then(|(_, listed)| listed.family.as_deref()));
-    by_bytes.or_else(|| match facts.competition.by_name(repository(facts, model)?) {
+    let by_digest = known(facts, model).into_iter().find_map(|(_, _, known)| known.map(|(_, listed, _)| listed));
+    if let Some(listed) = by_digest.or_else(|| listed(facts, model).map(|(_, listed)| listed)) {
+        return listed.family.as_deref();
+    }
+    match facts.competition.by_name(repository(facts, model)?) {
         Model::Of(family) | Model::Reupload(family, _) => Some(family),
         _ => None,
-    })
+    }
 }
 
 pub(super) fn approved(facts: &Facts) -> Vec<Finding> {
@@ -297,7 +298,17 @@ pub(super) fn original(facts: &Facts) -> Vec<Finding> {
                 .at(facts.line("models.base", None))
                 .next("take the model from its original repository"),
         ],
-        Model::Of(_) => vec![Finding::pass(format!("`{name}` is the original repository")).at(whole(model))],
+        Model::Of(_) if matches!(model.pin, Pin::Hf(_)) => {
+            vec![Finding::pass(format!("`{name}` is the original repository")).at(whole(model))]
+        }
+        Model::Of(_) if sure => {
+            vec![Finding::pass(format!("it comes from {}, and its bytes are those of `{name}` all the same", model.pin)).at(whole(model))]
+        }
+        Model::Of(family) => vec![
+            Finding::unknown(format!("it is called `{name}`, of family `{family}`, but comes from {}: nothing shows that it is a copy of that", model.pin))
+                .at(whole(model))
+                .next(format!("take it from there: `hf = \"{name}\"` under [models.base]")),
+        ],
         _ if sure => vec![
             Finding::unknown(format!("`{name}` is no repository that the competition knows; its bytes are those of an approved model all the same"))
                 .at(whole(model))

@@ -12,6 +12,7 @@ mod base;
 mod clock;
 mod cuda;
 mod data;
+pub mod documents;
 mod facts;
 mod fit;
 mod hermetic;
@@ -117,9 +118,12 @@ pub struct Finding {
     pub under: Vec<String>,
     /// Their rulings about it, question and answer.
     pub rulings: Vec<String>,
-    /// What to type or change, or how to contest it.
+    /// What to type or change next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// How to contest it, of one that fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contest: Option<String>,
     /// Why it is let pass all the same, from `--allow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed: Option<String>,
@@ -135,6 +139,7 @@ impl Finding {
             under: Vec::new(),
             rulings: Vec::new(),
             next: None,
+            contest: None,
             allowed: None,
         }
     }
@@ -160,6 +165,17 @@ impl Finding {
         self.next = Some(next.into());
         self
     }
+}
+
+/// How a fail of this rule is contested: anybody gets the same answer from the same lock, and people may rule.
+fn contest(row: &Row, facts: &Facts) -> String {
+    let rule: Vec<&str> = facts.competition.rules_of(row.id).map(|rule| rule.id.as_str()).collect();
+    let of = if rule.is_empty() { row.id.to_owned() } else { rule.join(" or ") };
+    format!(
+        "`pack check --only {}` gives this answer to anybody with this lock, `--explain {}` says how; show the organizers what it \
+         reads wrongly at the places above, or ask them for a ruling on {of}, which the next report then cites",
+        row.id, row.id
+    )
 }
 
 /// An artifact as evidence.
@@ -192,6 +208,9 @@ pub fn judge(facts: &Facts, asked: impl Fn(&Row) -> bool) -> Vec<Finding> {
             finding.rule = row.id.to_owned();
             finding.under =
                 facts.competition.rules_of(row.id).map(|rule| format!("{}: {} ({})", rule.id, rule.text, rule.source)).collect();
+            if finding.outcome == Outcome::Fail {
+                finding.contest = Some(contest(row, facts));
+            }
             finding.rulings = facts
                 .competition
                 .rulings_of(row.id)

@@ -18,10 +18,13 @@ pub const TABLE: &[Row] = &[
     Row {
         id: "base-approved",
         summary: "the base model is one that the competition approves",
-        explain: "Looks for the SHA-256 of every file of weights among the digests that the competition lists. All listed and approved: pass, \
-                  certain. One of them refused: fail, whatever the model is called. None listed: the repository and commit are judged against \
+        explain: "Looks for the SHA-256 of every file of weights among the digests that the competition lists. All listed and \
+                  approved: pass, certain. One of them refused: fail, whatever the model is called. Not all listed: its tensors are \
+                  compared with the models that the competition lists by tensor (`pack approve`), so that an approved one is \
+                  recognised when it was renamed, resharded or saved anew; one with a tensor changed or layers swapped fails, and so \
+                  does one that is mostly a refused one. Where tensors decide nothing, the repository and commit are judged against \
                   the approved families, which is probable and says so; from any other source a name proves nothing, and the answer is \
-                  unknown. A re-saved, resharded or merged model has other digests: an organizer adds those to `[[approved]]`.",
+                  unknown.",
         needs: Needs::Tensors,
         check: base::approved,
     },
@@ -44,8 +47,10 @@ pub const TABLE: &[Row] = &[
     Row {
         id: "base-original",
         summary: "the base model comes from its original repository",
-        explain: "Repositories that are known to hold copies are flagged. Where the bytes are those of an approved model the answer is unknown \
-                  and says both, since a digest accepts what a name flags; where no digest is listed it is a fail.",
+        explain: "Passes for a repository of an approved family on the Hub, and for bytes that are listed under the name they are \
+                  called. Repositories that are known to hold copies are flagged: where the bytes are those of an approved model the \
+                  answer is unknown and says both, since a digest accepts what a name flags; where no digest is listed it is a fail. A \
+                  folder that is merely called so is unknown.",
         needs: Needs::Tensors,
         check: base::original,
     },
@@ -76,8 +81,9 @@ pub const TABLE: &[Row] = &[
     Row {
         id: "data-generated-text",
         summary: "data shows no sign of a model's hand",
-        explain: "Counts phrases that models say of themselves in JSONL, JSON, CSV and TXT files. A sign is no proof, so that the answer is \
-                  unknown with a count and three samples, never fail; without a sign it passes, which proves nothing either.",
+        explain: "Counts phrases that models say of themselves in JSONL, JSON, CSV, TSV and TXT files. A sign is no proof, so that the \
+                  answer is unknown with a count and three samples, never fail; without a sign it passes, which proves nothing either. \
+                  Files in other formats are unknown: they are not looked through.",
         needs: Needs::Texts,
         check: data::generated_text,
     },
@@ -109,7 +115,8 @@ pub const TABLE: &[Row] = &[
     Row {
         id: "image-disk",
         summary: "what is locked fits the host's disk",
-        explain: "Adds what the lock names, packages as they are compressed: a lower bound. Above half of the disk the answer is unknown.",
+        explain: "Adds what the lock names, packages unpacked where they are at hand, else compressed: a lower bound. Above half of \
+                  the disk the answer is unknown.",
         needs: Needs::Packages,
         check: limits::disk,
     },
@@ -178,17 +185,19 @@ pub const TABLE: &[Row] = &[
     Row {
         id: "no-secrets",
         summary: "no text file holds a secret",
-        explain: "Looks for access tokens, private keys and passwords in every text file that can go into an image, package archives apart. \
-                  A finding has a place and a kind, never the secret.",
+        explain: "Looks for access tokens, private keys and passwords in every text file that can go into an image: models, data, \
+                  weights, code, and the files of each package as it is unpacked. What a published package holds is public already and \
+                  is counted, not failed. A finding has a place and a kind, never the secret.",
         needs: Needs::Packages,
         check: hermetic::secrets,
     },
     Row {
         id: "nothing-fetched",
         summary: "the server fetches nothing when it starts",
-        explain: "Reads the served Python by its grammar and shell scripts by line: `from_pretrained`, `load_dataset`, downloads of the Hub, \
-                  `wget`, `curl`, `git clone`, `pip install`. What is locked may be loaded by its repository's name; a target that is only \
-                  known when it runs is unknown.",
+        explain: "Reads the served Python by its grammar, and shell scripts, Dockerfiles and Makefiles by line: `from_pretrained`, \
+                  `load_dataset`, downloads of the Hub, `trust_remote_code`, `wget`, `curl`, `git clone`, `pip install`. What is \
+                  locked may be loaded by its repository's name; a name that is given one value stands for it, and an environment \
+                  variable for what [serve.env] sets. A target that is only known when it runs is unknown.",
         needs: Needs::Texts,
         check: hermetic::fetched,
     },
@@ -255,8 +264,10 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         id: "training-hours",
-        summary: "the steps are stopped within the track's time",
-        explain: "Adds `hours` of the steps that take a model. What they really take a replay measures.",
+        summary: "the training keeps within the track's time",
+        explain: "Adds the time of every step that takes a model or weights and feeds the served weights: what pack.record.json says they \
+                  took, each from its last run from the start, else the `hours` after which they are stopped. A Record on another GPU \
+                  than the track's that exceeds the limit is unknown, with the ratio. A replay measures it.",
         needs: Needs::Documents,
         check: clock::hours,
     },
@@ -287,7 +298,9 @@ pub const TABLE: &[Row] = &[
     Row {
         id: "weights-format",
         summary: "weights run nothing when they are loaded",
-        explain: "Pickle formats (.bin, .pt, .pth, .pkl, .ckpt) among the weights of the submission fail, and are never opened.",
+        explain: "Told by the first bytes, then by the name. A pickle among the weights of the submission fails and is never opened, \
+                  as does a safetensors or GGUF file that its format refuses. A pickle of a model is unknown, but for an approved \
+                  file, which is flagged.",
         needs: Needs::Headers,
         check: weights::format,
     },

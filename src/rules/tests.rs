@@ -406,6 +406,8 @@ const CASES: &[Case] = &[
     ("base-name", Unknown, |w| w.resaved("mistralai/Mistral-7B-v0.1")),
     ("base-original", Fail, |w| w.resaved("huggyllama/llama-7b")),
     ("base-original", Unknown, |w| w.by_tensor("someone/else", BASE)),
+    // A folder beside pack.toml is not the repository that it is called after.
+    ("base-original", Unknown, |w| w.by_tensor("mistralai/Mistral-7B-v0.1", &BASE.replace('Q', "X"))),
     ("base-original", Unknown, |w| w.artifact("base").pin = hub(HubKind::Model, "NousResearch/Llama-2-7b-hf")),
     ("base-tuned", Fail, refused_shard),
     ("base-tuned", Fail, |w| {
@@ -619,11 +621,49 @@ fn every_rule_has_a_failing_and_an_unknown_case() {
         match worst {
             Some(finding) if finding.outcome == *outcome => {
                 assert!(!finding.what.is_empty() && finding.what.len() < 600, "{finding:#?}");
+                // Who fails is told where, what to do and how to contest it; who is not known, what to do.
+                assert!(finding.outcome != Fail || finding.contest.is_some(), "{finding:#?}");
+                assert!(
+                    finding.next.is_some() || finding.rule == "data-generators" || finding.rule == "cuda-driver",
+                    "{finding:#?}"
+                );
             }
             other => wrong.push(format!("case {at} of {id}: expected {outcome:?}, found {other:#?}")),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Every rule of the challenge is judged by checks that pass, fail and are unknown somewhere, or the docs say why not.
+#[test]
+fn every_rule_of_the_challenge_is_judged_or_said_not_to_be() {
+    let world = World::good();
+    let good = world.judge();
+    let competition = Competition::parse("c", &world.competition).unwrap();
+    let docs = include_str!("../../docs/competition.md");
+    let row = |rule: &crate::competition::Rule| {
+        format!("| {} | {} |", rule.id, rule.checks.iter().map(|check| format!("`{check}`")).collect::<Vec<_>>().join(", "))
+    };
+    assert_eq!(competition.rules.len(), 21, "R1 to R22; R19 was never given out");
+    for rule in &competition.rules {
+        if rule.checks.is_empty() {
+            assert!(
+                rule.note.is_some() && docs.contains(&format!("| {} | none: ", rule.id)),
+                "{}: docs/competition.md says not why",
+                rule.id
+            );
+            continue;
+        }
+        assert!(docs.contains(&row(rule)), "docs/competition.md lacks: {}", row(rule));
+        for check in &rule.checks {
+            assert!(
+                good.iter().any(|finding| finding.rule == *check && finding.outcome == Outcome::Pass),
+                "{check} passes nowhere"
+            );
+            let has = |outcome| CASES.iter().any(|(id, of, _)| id == check && *of == outcome);
+            assert!(has(Unknown) && (has(Fail) || NEVER_FAIL.contains(&check.as_str())), "{check} of {}", rule.id);
+        }
+    }
 }
 
 #[test]

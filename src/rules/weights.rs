@@ -48,7 +48,7 @@ pub(super) fn adapter_base(facts: &Facts) -> Vec<Finding> {
                 .at(evidence)
                 .next("say `repo = \"owner/model\"` under [models.base]"),
                 (Some(named), Some(locked)) if named.eq_ignore_ascii_case(locked) => {
-                    Finding::pass(format!("the adapter is for `{shown_name}`, the locked base model")).at(evidence)
+                    Finding::pass(format!("the adapter names `{shown_name}`, as the locked base model is called")).at(evidence)
                 }
                 // Where it lay when it was trained; weights-fit tells by its shapes.
                 (Some(named), Some(locked)) if named.starts_with(['/', '.']) => Finding::unknown(format!(

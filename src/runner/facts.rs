@@ -77,9 +77,8 @@ pub fn host(with_gpu: bool) -> Host {
     isa.sort();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let processors = rustix::thread::sched_getaffinity(None).ok().map(|set| set.count());
-    let host = Host { cpu: of("model name"), isa, processors, kernel: Some(kernel), ..Host::default() };
-    let _ = with_gpu;
-    host
+    let (gpus, driver, libcuda) = if with_gpu { super::gpu::facts() } else { (Vec::new(), None, None) };
+    Host { cpu: of("model name"), isa, processors, gpus, driver, libcuda, kernel: Some(kernel) }
 }
 
 /// Memory of a process and all below it, in bytes; a page that several of them have is counted once.

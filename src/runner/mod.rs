@@ -11,9 +11,11 @@ use crate::layer::{LayerError, Layers};
 use crate::record::Execution;
 
 mod cgroup;
+pub mod doctor;
 pub mod embedded;
 mod facts;
 mod farm;
+mod gpu;
 mod host;
 mod podman;
 mod rooms;
@@ -79,6 +81,11 @@ pub fn choose(name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
             Err(RunError::Host { what: format!("there is no runner `{}`", other.escape_debug()), help })
         }
     }
+}
+
+/// Whether this host has a GPU that a box could be given.
+pub fn has_gpu() -> bool {
+    gpu::needs(&gpu::folders(), Path::new("/")).is_ok()
 }
 
 /// Why a command could not be run.

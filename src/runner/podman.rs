@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use super::embedded::{PLAIN, Plain, Running};
 use super::rooms::Rooms;
 use super::view::View;
-use super::{Console, Event, RunError, Runner, cgroup, facts, farm, io_error, watch};
+use super::{Console, Event, RunError, Runner, cgroup, facts, farm, gpu, io_error, watch};
+use crate::cdi::NVIDIA;
 use crate::invocation::Invocation;
 use crate::layer::Layers;
 use crate::record::{Ending, Execution, Isolation};
@@ -78,7 +79,7 @@ impl Runner for Podman {
             notes: Vec::new(),
         };
         if invocation.gpu {
-            isolation.notes.push("a GPU is given by the embedded runner alone".into());
+            isolation.notes.push("the GPU was given by podman's own reading of the host's CDI file".into());
         }
         let out_of_memory = cgroup::all_out_of_memory();
         let clock = facts::Clock::start();
@@ -207,6 +208,14 @@ fn arguments(
             words.push(format!("--memory-swap={most}"));
         }
     }
+    if invocation.gpu {
+        let file = gpu::files(&gpu::folders()).into_iter().next();
+        if file.is_none() {
+            let help = Some("`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or use the embedded runner".into());
+            return Err(RunError::Host { what: "podman gives a GPU by a CDI file alone, and there is none".into(), help });
+        }
+        words.push(format!("--device={NVIDIA}=0"));
+    }
     let mut mount = |source: &Path, at: &str, how: &str| -> Result<(), RunError> {
         let source = source.display().to_string();
         if source.contains([',', '"', '\n']) {
@@ -237,7 +246,7 @@ fn arguments(
 }
 
 /// A program on PATH.
-fn find(program: &str) -> Option<PathBuf> {
+pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

@@ -10,9 +10,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use super::gpu::Given;
 use super::view::View;
 use super::{RunError, io_error};
 use crate::invocation::Invocation;
+use crate::path::ImagePath;
 use crate::store::remove_tree;
 
 /// Folders that every box has.
@@ -94,6 +96,29 @@ impl Rooms {
         fs::set_permissions(root.join("tmp"), Permissions::from_mode(0o1777))
     }
 
+    /// Adds what a GPU's files are mounted on, and its links.
+    pub(super) fn add(&self, given: &Given) -> Result<(), RunError> {
+        let add = || -> io::Result<()> {
+            for (host, at) in &given.mounts {
+                let place = at.under(&self.root);
+                make_folders(&self.root, at)?;
+                if fs::metadata(host)?.is_dir() {
+                    fs::create_dir_all(&place)?;
+                    fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+                } else if !place.exists() {
+                    File::create(&place)?;
+                    fs::set_permissions(&place, Permissions::from_mode(0o444))?;
+                }
+            }
+            for (target, at) in &given.links {
+                make_folders(&self.root, at)?;
+                symlink(target, at.under(&self.root))?;
+            }
+            Ok(())
+        };
+        add().map_err(io_error("lay out", &self.root))
+    }
+
     /// Lets another user write what a command writes.
     pub(super) fn give_to(&self, user: (u32, u32)) -> Result<(), RunError> {
         for folder in [&self.tmp, &self.out] {
@@ -101,6 +126,18 @@ impl Rooms {
         }
         Ok(())
     }
+}
+
+/// Makes the folders above a path, for everybody to go through.
+fn make_folders(root: &Path, path: &ImagePath) -> io::Result<()> {
+    for folder in path.ancestors() {
+        let place = folder.under(root);
+        if !place.is_dir() {
+            fs::create_dir(&place)?;
+            fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets everybody read a folder and all in it, whatever the caller's umask is.

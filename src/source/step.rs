@@ -11,7 +11,7 @@ pub struct StepSource;
 
 impl Provider for StepSource {
     fn resolve(&self, _: &Want, _: &Previous, _: &Context) -> Result<Resolved, SourceError> {
-        Err(SourceError::new("outputs of steps are made or adopted, not resolved").help("`pack adopt NAME=DIR`"))
+        Err(SourceError::new("outputs of steps are made or adopted, not resolved").help("`pack train`, or `pack adopt NAME=DIR`"))
     }
 
     fn fetch(&self, artifact: &Artifact, _: &Context) -> Result<(), SourceError> {
@@ -19,6 +19,9 @@ impl Provider for StepSource {
             "{} `{}` was made by a step, and its bytes are not in this store",
             artifact.role, artifact.name
         ))
-        .help(format!("run `pack adopt {}=DIR`, or name the store that has it with `--store DIR`", artifact.name)))
+        .help(format!(
+            "run `pack train`, or `pack adopt {}=DIR`, or name the store that has it with `--store DIR`",
+            artifact.name
+        )))
     }
 }

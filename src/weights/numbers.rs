@@ -48,9 +48,9 @@ pub fn measure(reader: &mut impl Read, bytes: u64, dtype: Dtype) -> io::Result<(
 fn count(chunk: &[u8], float: Float, found: &mut NonFinite) {
     match float {
         Float::Bits16(exponent) => {
-            let (words, _) = chunk.as_chunks::<2>();
-            if words.iter().fold(false, |any, word| any | (u16::from_le_bytes(*word) & exponent == exponent)) {
-                for word in words {
+            const EACH: u64 = 0x0001_0001_0001_0001;
+            if has_full_exponent(chunk, u64::from(exponent) * EACH, 0x8000 * EACH) {
+                for word in chunk.as_chunks::<2>().0 {
                     let bits = u16::from_le_bytes(*word) & 0x7fff;
                     found.add(bits & exponent == exponent, bits == exponent);
                 }
@@ -58,9 +58,9 @@ fn count(chunk: &[u8], float: Float, found: &mut NonFinite) {
         }
         Float::Bits32 => {
             const EXPONENT: u32 = 0x7f80_0000;
-            let (words, _) = chunk.as_chunks::<4>();
-            if words.iter().fold(false, |any, word| any | (u32::from_le_bytes(*word) & EXPONENT == EXPONENT)) {
-                for word in words {
+            const EACH: u64 = 0x0000_0001_0000_0001;
+            if has_full_exponent(chunk, u64::from(EXPONENT) * EACH, 0x8000_0000 * EACH) {
+                for word in chunk.as_chunks::<4>().0 {
                     let bits = u32::from_le_bytes(*word) & 0x7fff_ffff;
                     found.add(bits & EXPONENT == EXPONENT, bits == EXPONENT);
                 }
@@ -78,6 +78,16 @@ fn count(chunk: &[u8], float: Float, found: &mut NonFinite) {
         Float::Fnuz => chunk.iter().for_each(|byte| found.add(*byte == 0x80, false)),
         Float::E8m0 => chunk.iter().for_each(|byte| found.add(*byte == 0xff, false)),
     }
+}
+
+/// Whether any element of a chunk may have an exponent of ones alone, eight bytes at a time: `exponents` and `signs`
+/// are the masks of each element of a word. Adding the lowest bit of the exponent to it carries into the sign's
+/// place just then, and never further. Bytes behind the last whole word count as such.
+fn has_full_exponent(chunk: &[u8], exponents: u64, signs: u64) -> bool {
+    let lowest = signs.wrapping_sub(exponents);
+    let (words, rest) = chunk.as_chunks::<8>();
+    let carried = words.iter().fold(0, |all, bytes| all | ((u64::from_le_bytes(*bytes) & exponents) + lowest));
+    carried & signs != 0 || !rest.is_empty()
 }
 
 impl NonFinite {

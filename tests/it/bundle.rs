@@ -71,7 +71,7 @@ fn stranger(file: &Path) -> Bench {
     if is_root() {
         // Everything of theirs is theirs, and they are nobody.
         let program = bench.dir().join("pack");
-        fs::copy(crate::support::PACK, &program).unwrap();
+        crate::support::copy_program(&program);
         let chown = std::process::Command::new("chown").args(["-R", "nobody:nogroup"]).arg(bench.dir()).status();
         assert!(chown.unwrap().success());
         bench.use_program(program);
@@ -195,4 +195,19 @@ fn laid_out_for_a_build() {
     drop(store);
     assert!(!into.join("raw").exists() && !into.join("model").exists() && into.join("tools/run.sh").exists());
     assert_eq!(other.build("--locked --offline ../theirs"), images);
+}
+
+#[test]
+fn two_bundles_differ_as_their_projects_do() {
+    let (bench, _) = complete();
+    let first = bundled(&bench);
+    fs::rename(&first, bench.dir().join("first.pack.tar")).unwrap();
+    bundled(&bench);
+    let same = bench.run("diff ../first.pack.tar ../b.pack.tar");
+    assert_eq!(same.code, 0, "{}", same.all());
+    bench.write("serve.sh", "#!/bin/sh\necho other\n");
+    bundled(&bench);
+    let differs = bench.run("diff ../first.pack.tar ../b.pack.tar");
+    assert_eq!(differs.code, 1, "{}", differs.all());
+    assert!(differs.out.contains("serve.sh"), "{}", differs.all());
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::golden::held;
 use crate::support::{Bench, Ran};
 use crate::weights::{safe, safe_raw};
 
@@ -86,6 +87,21 @@ fn weights() {
     let value: serde_json::Value = serde_json::from_str(&found.out).unwrap();
     assert_eq!(value["weights"]["tensors"]["overall"]["equal-elements"], 4);
     assert_eq!(value["same"], false);
+    fits_its_schema(&value);
+}
+
+/// What `pack diff --json` prints has a schema, which is that of the type.
+#[track_caller]
+fn fits_its_schema(value: &serde_json::Value) {
+    let mut schema = schemars::schema_for!(pack::cli::diff::Outcome).to_value();
+    schema["title"] = "What pack diff found".into();
+    let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    held(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/diff.json"), text.as_bytes());
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert_eq!(validator.iter_errors(value).map(|error| error.to_string()).collect::<Vec<_>>(), [""; 0]);
+    let mut bad = value.clone();
+    bad["same"] = "perhaps".into();
+    assert!(!validator.is_valid(&bad));
 }
 
 /// Folders: weights tensor by tensor, the rest by value and bytes; names are escaped.
@@ -160,6 +176,7 @@ fn locks_and_images() {
     differs(&image, &["serve: different\n  file code / submission/serve.sh: content", "-echo served", "+echo SERVED"]);
     let json = bench.run_words(&["diff", &format!("{before}/image"), "image", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    fits_its_schema(&value);
     let serve = value["images"].as_array().unwrap().iter().find(|one| one["tag"] == "serve").unwrap();
     assert_eq!((&serve["answer"], &serve["first"]["cause"]), (&"different".into(), &"content".into()));
     assert_eq!(serve["first"]["place"][1], "submission/serve.sh");

@@ -23,6 +23,7 @@ mod attest;
 mod bundle;
 mod diff;
 mod engines;
+mod fuzz;
 mod golden;
 mod hub;
 mod judged;

@@ -121,7 +121,7 @@ fn another_user() {
         assert!(owned.success());
         // The program and uv lie where only root looks, so nobody gets copies.
         let (program, tools) = (two.dir().join("pack"), two.dir().join("tools"));
-        fs::copy(crate::support::PACK, &program).unwrap();
+        crate::support::copy_program(&program);
         fs::create_dir(&tools).unwrap();
         for folder in [&program, &tools] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, PACK, Ran, is_root};
+use crate::support::{Bench, Ran, is_root};
 
 const PROJECT: &str = r#"
 --- pack.toml
@@ -63,7 +63,7 @@ fn bench(who: Who) -> Bench {
     fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755)).unwrap();
     // Blobs of a store and their names are as good for the other user; only the binary lies where root alone looks.
     let program = bench.dir().join("pack");
-    fs::copy(PACK, &program).unwrap();
+    crate::support::copy_program(&program);
     bench.use_program(program);
     fs::set_permissions(bench.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     if who == Who::User {
@@ -487,4 +487,75 @@ fn unpacked_layers_are_kept_and_cleared() {
     bench.run("store gc .").good();
     assert_eq!(unpacked().len(), 1);
     assert!(unpacked().is_disjoint(&first), "what no step sees goes");
+}
+
+/// A GPU by a CDI file of the real shape, over a device that does no harm: node, library, the names that
+/// `ldconfig` and the hooks would link, and variables.
+#[test]
+fn a_gpu_by_its_cdi_file() {
+    for who in [Who::Root, Who::User] {
+        let mut bench = bench(who);
+        bench.edit("pack.toml", "outputs = { made = \"data\" }", "outputs = { made = \"data\" }\ngpu = true");
+        let folder = bench.dir().join("cdi");
+        fs::create_dir(&folder).unwrap();
+        bench.set("PACK_CDI", folder.as_os_str());
+        let refused = run(&bench, "embedded", "", "true");
+        assert_eq!(refused.code, 2);
+        assert!(refused.err.contains("no CDI file"), "{}", refused.err);
+        let library = bench.dir().join("libcuda.so.550.54.15");
+        fs::copy(libc(), &library).unwrap();
+        let spec = include_str!("../fixtures/cdi/nvidia.yaml").replace("[library]", library.to_str().unwrap());
+        fs::write(folder.join("nvidia.yaml"), &spec).unwrap();
+        let text = "test -c /dev/nvidia0 && echo x > /dev/nvidia0 && echo node; readlink /usr/lib/x86_64-linux-gnu/libcuda.so; \
+                    readlink /usr/lib/x86_64-linux-gnu/libc.so.6; echo $NVIDIA_VISIBLE_DEVICES; test -e /dev/nvidia1 || echo one; \
+                    test -s /usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15 && echo library; \
+                    echo x > /usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15 || echo protected";
+        let ran = run(&bench, "embedded", "", text);
+        for word in ["node\n", "libcuda.so.1\n", "libcuda.so.550.54.15\n", "void\n", "one\n", "library\n", "protected\n"] {
+            assert!(ran.err.contains(word), "{who:?} {word}: {}", ran.err);
+        }
+        let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        let digest = pack::digest::Digest::of(&fs::read(&library).unwrap());
+        assert_eq!(json["host"]["libcuda"].as_str(), Some(digest.to_string().as_str()), "{json}");
+        // A hook that nobody knows is not run and not left out.
+        fs::write(folder.join("nvidia.yaml"), spec.replace("update-ldcache", "rewrite-everything")).unwrap();
+        let refused = run(&bench, "embedded", "", "true");
+        assert!(refused.code == 2 && refused.err.contains("rewrite-everything"), "{}", refused.err);
+    }
+}
+
+/// The C library of this machine: a shared library that says its name.
+fn libc() -> std::path::PathBuf {
+    let folders = ["/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib"];
+    folders.iter().map(|folder| Path::new(folder).join("libc.so.6")).find(|path| path.exists()).unwrap()
+}
+
+/// The doctor makes a box to see whether it can, and says how limits are held.
+#[test]
+fn the_doctor_tries() {
+    for (who, memory) in [(Who::Root, "ok"), (Who::User, "absent")] {
+        let bench = bench(who);
+        let json = bench.json("doctor");
+        let checks = json["host"].as_array().unwrap();
+        let state = |what: &str| checks.iter().find(|check| check["what"] == what).unwrap()["state"].as_str().unwrap().to_owned();
+        assert_eq!(state("box"), "ok", "{json}");
+        assert!(["ok", memory].contains(&state("memory limit").as_str()), "{json}");
+        assert!(checks.iter().all(|check| check["state"] == "ok" || check["help"].is_string()), "{json}");
+    }
+    // Where no namespace may be made, it says so and what to do. A filter stands in for a host that forbids them.
+    let mut bench = bench(Who::User);
+    bench.wrap([
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"",
+        "sh",
+    ]);
+    let own = Command::new("chown").args(["-R", "root:root"]).arg(bench.dir()).status().unwrap();
+    assert!(own.success());
+    let ran = bench.run("doctor");
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    assert!(ran.out.contains("MISSING") && ran.out.contains("sysctl user.max_user_namespaces"), "{}", ran.all());
 }

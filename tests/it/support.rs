@@ -71,6 +71,12 @@ echo served
 print("prepared")
 "#;
 
+/// A copy of the program under test that everybody may read. By a process of its own: a file that this one holds open
+/// for writing while another thread starts a program cannot be run until that program has begun.
+pub fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(PACK).arg(to).status().unwrap().success());
+}
+
 /// A project with a store and a home, all gone when dropped.
 pub struct Bench {
     dir: TempDir,

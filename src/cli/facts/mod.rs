@@ -18,7 +18,7 @@ use crate::competition::Competition;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::Manifest;
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::rules::{FileFacts, Needs, Other, PackageFacts, WeightFile};
 use crate::store::Store;
 
@@ -65,11 +65,7 @@ pub fn record(project: &Project) -> Option<Result<Record, String>> {
     }
     let read = || -> Result<Record, String> {
         let text = read_at_most(&path, MAX_RECORD).map_err(|error| format!("{error:#}"))?;
-        let record: Record = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        if record.version != record::VERSION {
-            return Err(format!("expected version {}, found {}", record::VERSION, record.version));
-        }
-        Ok(record)
+        Record::parse(&text).map_err(|error| error.to_string())
     };
     Some(read())
 }

@@ -5,7 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the store's blobs")]
 
-use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Seek};
 
 use anyhow::Result;
@@ -15,7 +14,7 @@ use crate::cli::Session;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::par;
-use crate::rules::{FileFacts, Seen, python, signs};
+use crate::rules::{FileFacts, Seen, documents, python, signs};
 use crate::secret;
 use crate::store::Store;
 
@@ -152,78 +151,23 @@ fn read(store: &Store, digest: &Digest, size: u64, how: As, finder: &aho_corasic
         seen.unreadable = Some("it is not UTF-8".to_owned());
         return Ok(seen);
     };
-    let word = |key: &str| {
-        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        Some(value.get(key)?.as_str()?.chars().take(200).filter(|c| !c.is_control()).collect::<String>())
-    };
     match how {
         As::Python => (seen.calls, seen.unreadable) = python::python(&text),
         As::Shell => seen.calls = python::shell(&text),
         As::Config => {
-            seen.model_type = word("model_type");
-            (seen.remote_code, seen.quantised) = config(&text);
+            let config = documents::config(&text);
+            (seen.model_type, seen.remote_code, seen.quantised) = (config.model_type, config.remote_code, config.quantised);
         }
         As::Adapter => seen.adapter = Some(text),
-        As::Card => seen.licenses = card(&text),
+        As::Card => seen.licenses = documents::card(&text),
         As::Table | As::Text => {}
     }
     Ok(seen)
 }
 
-/// Repositories that `auto_map` takes code from, and whether weights are said to be quantised.
-fn config(text: &str) -> (Vec<String>, bool) {
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return (Vec::new(), false) };
-    let maps = value.get("auto_map").and_then(|map| map.as_object()).into_iter().flat_map(|map| map.values());
-    // A value is `[repository--]module.Class`, or a list of those.
-    let names = maps.flat_map(|one| one.as_array().cloned().unwrap_or_else(|| vec![one.clone()]));
-    let mut elsewhere: Vec<String> =
-        names.filter_map(|name| Some(name.as_str()?.split_once("--")?.0.chars().take(200).collect())).collect();
-    elsewhere.sort();
-    elsewhere.dedup();
-    (elsewhere, value.get("quantization_config").is_some())
-}
-
-/// Licences that a card's front matter names: `license: x`, `license: [x, y]`, or a list below it.
-fn card(text: &str) -> Vec<String> {
-    let mut lines = text.lines();
-    if lines.next().map(str::trim_end) != Some("---") {
-        return Vec::new();
-    }
-    let (mut found, mut named, mut listing) = (BTreeSet::new(), None, false);
-    let clean =
-        |word: &str| word.trim().trim_matches(['"', '\'']).chars().filter(|c| !c.is_control()).take(100).collect::<String>();
-    for line in lines.take_while(|line| line.trim_end() != "---") {
-        if let Some(rest) = line.strip_prefix("license_name:") {
-            named = Some(clean(rest));
-        } else if let Some(rest) = line.strip_prefix("license:") {
-            listing = rest.trim().is_empty();
-            let words = rest.trim().trim_matches(['[', ']']).split(',').map(clean);
-            found.extend(words.filter(|word| !word.is_empty()));
-        } else if let Some(item) = line.trim_start().strip_prefix("- ").filter(|_| listing) {
-            found.insert(clean(item));
-        } else {
-            listing = false;
-        }
-    }
-    if let Some(named) = named
-        && found.remove("other")
-    {
-        found.insert(named);
-    }
-    found.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_config_says_where_its_code_is_from() {
-        let text = r#"{"auto_map":{"AutoModel":"tiiuae/falcon-7b--modeling.M","AutoConfig":"own.C","AutoTokenizer":["x/y--t.T",null]},"quantization_config":{}}"#;
-        assert_eq!(config(text), (vec!["tiiuae/falcon-7b".to_owned(), "x/y".to_owned()], true));
-        assert_eq!(config("{}"), (Vec::new(), false));
-        assert_eq!(config("[1"), (Vec::new(), false));
-    }
 
     #[test]
     fn scripts_are_told_by_their_first_line() {
@@ -237,20 +181,5 @@ mod tests {
             assert_eq!(As::by_first_line(head), how);
         }
         assert!(is_text(b"a\n") && !is_text(b"PAR1x") && !is_text(b"a\0b"));
-    }
-
-    #[test]
-    fn a_card_names_its_licences() {
-        for (text, expected) in [
-            ("---\nlicense: apache-2.0\n---\n", &["apache-2.0"][..]),
-            ("---\nlicense:\n- mit\n- \"cc-by-4.0\"\ntags:\n- x\n---\n", &["cc-by-4.0", "mit"]),
-            ("---\nlicense: [mit, gpl-3.0]\n---\n", &["gpl-3.0", "mit"]),
-            ("---\nlicense: other\nlicense_name: qwen\n---\n", &["qwen"]),
-            ("---\ntags: [x]\n---\nlicense: mit\n", &[]),
-            ("license: mit\n", &[]),
-            ("", &[]),
-        ] {
-            assert_eq!(card(text), expected, "{text}");
-        }
     }
 }

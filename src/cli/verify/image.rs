@@ -9,9 +9,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::super::project::Project;
-use super::super::{Session, build};
+use super::super::{Session, attest, build};
 use crate::diff::images::{self, Images as Compared, View};
 use crate::diff::{Cause, Difference};
+use crate::digest::Digest;
 use crate::image::Image;
 use crate::image::view::{self, ViewError};
 use crate::layer::Memory;
@@ -33,6 +34,7 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
     let beside = project.root.join("image");
     let claimed = claimed.or_else(|| beside.join("oci-layout").is_file().then_some(beside.as_path()));
     let claims = claimed.map(view::open);
+    let said = said(project);
     let (mut images, mut rebuilt) = (Vec::new(), BTreeMap::new());
     for kind in there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind) {
         let word = kind.as_str().to_owned();
@@ -41,9 +43,12 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
         match rebuild(project, lock, kind, session) {
             Ok(made) => {
                 let config = made.config_digest();
-                rebuilt.insert(word, Identity { config, manifest: made.manifest_digest() });
+                rebuilt.insert(word.clone(), Identity { config, manifest: made.manifest_digest() });
                 answer.rebuilt = Some(config);
-                judge(&mut answer, claims.as_ref(), &view::of_image(&made, &session.store)?);
+                match said.get(&word).filter(|_| claims.is_none()) {
+                    Some((claimed, by)) => hold(&mut answer, *claimed, by),
+                    None => judge(&mut answer, claims.as_ref(), &view::of_image(&made, &session.store)?),
+                }
             }
             Err(error) => answer.because = Some(format!("it cannot be rebuilt: {error:#}")),
         }
@@ -51,6 +56,22 @@ pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, 
     }
     let answer = verdict::weakest(images.iter().map(|image| image.answer), Answer::NotChecked);
     Ok((Images { answer, images }, rebuilt))
+}
+
+/// What the build statements beside a project claim its images to be, where none is here. A claim needs no signature
+/// that counts; who signed it is `pack attest verify`'s.
+fn said(project: &Project) -> BTreeMap<String, (Digest, String)> {
+    let built = attest::built_beside(project).into_iter();
+    built.map(|(kind, config, file)| (kind.as_str().to_owned(), (config, format!("statement `{file}`")))).collect()
+}
+
+/// Holds an identity that was claimed without an image against the rebuilt one.
+fn hold(answer: &mut ImageAnswer, claimed: Digest, by: &str) {
+    let same = Some(claimed) == answer.rebuilt;
+    answer.claimed = Some(claimed);
+    answer.answer = if same { Answer::Identical } else { Answer::Refuted };
+    let absent = format!("{by} says so; the image itself is not here to be compared");
+    answer.because = Some(if same { format!("by {by}") } else { absent });
 }
 
 /// Holds what is claimed of an image against the rebuilt one.

@@ -30,6 +30,7 @@ use crate::verdict;
 mod cheats;
 mod image;
 mod inputs;
+pub mod target;
 pub mod text;
 mod training;
 

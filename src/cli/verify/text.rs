@@ -47,16 +47,21 @@ fn claim(out: &mut String, name: &str, answer: Answer, more: &str) {
     let _ = writeln!(out, "{name:<9} {}{more}", answer.as_str());
 }
 
+/// Lines below a claim.
 fn lines<'a>(out: &mut String, all: impl Iterator<Item = &'a str>) {
+    below(out, "", all);
+}
+
+fn below<'a>(out: &mut String, indent: &str, all: impl Iterator<Item = &'a str>) {
     let all: Vec<&str> = all.collect();
     for line in all.iter().take(SHOWN) {
         for (at, part) in line.lines().enumerate() {
             let lead = if at == 0 { "  - " } else { "    " };
-            let _ = writeln!(out, "{lead}{}", clean(part.as_bytes()));
+            let _ = writeln!(out, "{indent}{lead}{}", clean(part.as_bytes()));
         }
     }
     if all.len() > SHOWN {
-        let _ = writeln!(out, "  - and {} more, in report.json", all.len() - SHOWN);
+        let _ = writeln!(out, "{indent}  - and {} more, in report.json", all.len() - SHOWN);
     }
 }
 
@@ -102,7 +107,7 @@ fn images(out: &mut String, report: &Report) {
         }
         out.push('\n');
         if let Some(because) = &image.because {
-            lines(out, [because.as_str()].into_iter());
+            below(out, "  ", [because.as_str()].into_iter());
         }
     }
 }
@@ -126,15 +131,15 @@ fn one(out: &mut String, step: &StepAnswer) {
         let _ = write!(out, "; {}{memory}, {} ({sealed})", duration(execution.seconds), execution.isolation.runner);
     }
     out.push('\n');
-    lines(out, step.because.iter().map(String::as_str));
+    below(out, "  ", step.because.iter().map(String::as_str));
     if let Some(said) = &step.said {
-        lines(out, [format!("the last thing it said: {said}").as_str()].into_iter());
+        below(out, "  ", [format!("the last thing it said: {said}").as_str()].into_iter());
     }
     for output in step.outputs.iter().filter(|output| output.answer != Answer::Confirmed && output.answer != Answer::NotChecked) {
-        lines(out, output.comparison.to_string().lines());
+        below(out, "  ", output.comparison.to_string().lines().map(str::trim));
     }
     if let Some(copies) = &step.copies {
-        lines(out, copies.to_string().lines());
+        below(out, "  ", copies.to_string().lines().map(str::trim));
     }
     if let Some(twin) = &step.twin {
         let stop = twin.stop_step.map_or_else(String::new, |stop| format!(", both stopped at step {stop}"));
@@ -144,6 +149,6 @@ fn one(out: &mut String, step: &StepAnswer) {
             None => twin.failed.as_deref().unwrap_or("did not end well"),
         };
         let far = twin.distance.map_or_else(String::new, |far| format!(", {far:.2} of the update apart"));
-        lines(out, [format!("seed {} {what}{far}{stop}", twin.seed).as_str()].into_iter());
+        below(out, "  ", [format!("seed {} {what}{far}{stop}", twin.seed).as_str()].into_iter());
     }
 }

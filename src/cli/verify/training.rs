@@ -434,7 +434,8 @@ impl Replays<'_> {
             OutputClass::Weights => "weights",
             OutputClass::Data => "data",
             OutputClass::State => "state",
-            OutputClass::Log => return None,
+            // Shown only; but nothing that a program could load is passed over.
+            OutputClass::Log => "log",
         };
         let tolerance: Option<&Tolerance> = self.rulebook.competition.tolerances.get(word);
         let judged = compare::judge(comparison, tolerance);

@@ -7,6 +7,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the box")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufReader};
@@ -22,8 +23,8 @@ use self::words::{Access, Bind, Failure, Message, Order, Spec, Stage, Stamp, hea
 use super::rooms::{Rooms, change_owner};
 use super::view::View;
 use super::watch::{self, Streams, Subject};
-use super::{Console, RunError, Runner, cgroup, facts, io_error};
-use crate::invocation::Invocation;
+use super::{Console, RunError, Runner, cgroup, facts, gpu, io_error};
+use crate::invocation::{Invocation, Limits};
 use crate::layer::Layers;
 use crate::record::{Ending, Execution, Isolation};
 
@@ -87,23 +88,9 @@ impl Runner for Embedded {
         if privileged {
             rooms.give_to(user)?;
         }
-        let spec = Spec {
-            privileged,
-            user,
-            mount_point: rooms.mount_point.clone(),
-            lower: rooms.lower.clone(),
-            lowers: view.lower.len() + 2,
-            binds: binds(invocation, &view, &rooms)?,
-            shm: invocation.limits.shm,
-            group: cgroup::name(),
-            memory: invocation.limits.memory,
-            processes: u64::from(invocation.limits.processes),
-            file_size: invocation.limits.outputs.max(invocation.limits.scratch),
-            groups: Vec::new(),
-            libraries: Vec::new(),
-            command: invocation.command.clone(),
-            env: invocation.env.clone(),
-        };
+        let given = if invocation.gpu { gpu::find(&view.lower)? } else { gpu::Given::default() };
+        rooms.add(&given)?;
+        let spec = spec(invocation, &view, &rooms, &given, (privileged, user))?;
         let clock = facts::Clock::start();
         let (mut running, mut streams) = Running::start(SUPERVISE, &spec)?;
         let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, console);
@@ -118,7 +105,7 @@ impl Runner for Embedded {
             }
             .into(),
             processes: if running.group.holds_processes() { "cgroup" } else { "rlimit" }.into(),
-            notes: Vec::new(),
+            notes: given.notes,
         };
         // Whatever happened, nothing of the box runs on, and what it wrote is the caller's.
         drop(running);
@@ -129,6 +116,83 @@ impl Runner for Embedded {
         let (ending, peak_memory) = watched?;
         Ok(clock.execution(ending, peak_memory, isolation, invocation.gpu))
     }
+}
+
+/// What a box that was made and ended again could hold.
+pub(super) struct Probe {
+    pub(super) holds_memory: bool,
+    pub(super) holds_processes: bool,
+}
+
+/// Makes a box with nothing in it, up to the start of a command that is not there.
+pub(super) fn probe(work: &Path) -> Result<Probe, RunError> {
+    let limits = Limits { memory: Some(1 << 30), ..Limits::default() };
+    let invocation = Invocation {
+        command: vec!["/none".into()],
+        env: BTreeMap::new(),
+        view: Vec::new(),
+        live: None,
+        outputs: Vec::new(),
+        gpu: false,
+        limits,
+    };
+    let privileged = is_privileged();
+    let user = if privileged { (unused_user("uid_map"), unused_user("gid_map")) } else { caller() };
+    let view = View { lower: Vec::new(), files: Vec::new() };
+    let rooms = Rooms::make(work, &invocation, &view)?;
+    let given = gpu::Given::default();
+    let spec = spec(&invocation, &view, &rooms, &given, (privileged, user))?;
+    let (mut running, _streams) = Running::start(SUPERVISE, &spec)?;
+    let reached = loop {
+        match hear::<Message>(&mut running.socket).unwrap_or(None) {
+            Some(Message::Group(group)) => running.group = group,
+            Some(Message::Failed(failure)) if failure.stage == Stage::Exec && failure.errno == Some(libc::ENOENT) => break true,
+            Some(Message::Failed(failure)) => return Err(refused(&failure)),
+            Some(Message::Ended) | None => break false,
+            Some(_) => {}
+        }
+    };
+    if !reached {
+        let what = "the box ended before its command was to start".to_owned();
+        return Err(RunError::Host { what, help: None });
+    }
+    // The groups are told after what failed.
+    while let Ok(Some(message)) = hear::<Message>(&mut running.socket) {
+        match message {
+            Message::Group(group) => running.group = group,
+            Message::Ended => break,
+            _ => {}
+        }
+    }
+    Ok(Probe { holds_memory: running.group.holds_memory(), holds_processes: running.group.holds_processes() })
+}
+
+/// Everything that the stages are told.
+fn spec(
+    invocation: &Invocation,
+    view: &View,
+    rooms: &Rooms,
+    given: &gpu::Given,
+    (privileged, user): (bool, (u32, u32)),
+) -> Result<Spec, RunError> {
+    let mut env = invocation.env.clone();
+    env.extend(given.env.clone());
+    Ok(Spec {
+        privileged,
+        user,
+        mount_point: rooms.mount_point.clone(),
+        lower: rooms.lower.clone(),
+        lowers: view.lower.len() + 2,
+        binds: binds(invocation, view, rooms, given)?,
+        shm: invocation.limits.shm,
+        group: cgroup::name(),
+        memory: invocation.limits.memory,
+        processes: u64::from(invocation.limits.processes),
+        file_size: invocation.limits.outputs.max(invocation.limits.scratch),
+        groups: given.groups.clone(),
+        command: invocation.command.clone(),
+        env,
+    })
 }
 
 /// Whether this process may make mounts without a user namespace.
@@ -155,7 +219,7 @@ fn unused_user(map: &str) -> u32 {
     if knows(NOBODY_ELSE) { NOBODY_ELSE } else { NOBODY }
 }
 
-fn binds(invocation: &Invocation, view: &View, rooms: &Rooms) -> Result<Vec<Bind>, RunError> {
+fn binds(invocation: &Invocation, view: &View, rooms: &Rooms, given: &gpu::Given) -> Result<Vec<Bind>, RunError> {
     let mut binds: Vec<Bind> = view
         .files
         .iter()
@@ -175,6 +239,9 @@ fn binds(invocation: &Invocation, view: &View, rooms: &Rooms) -> Result<Vec<Bind
     binds.push(plain(&rooms.tmp, "tmp".into(), Access::Write));
     for output in &invocation.outputs {
         binds.push(plain(&rooms.out.join(output.as_str()), format!("out/{output}"), Access::Write));
+    }
+    for (hosts, access) in [(&given.nodes, Access::Device), (&given.mounts, Access::Read)] {
+        binds.extend(hosts.iter().map(|(host, at)| plain(host, at.to_string(), access)));
     }
     Ok(binds)
 }

@@ -41,8 +41,6 @@ pub(in crate::runner) struct Spec {
     pub(in crate::runner) file_size: u64,
     /// Groups of the host's that the command keeps, for devices.
     pub(in crate::runner) groups: Vec<u32>,
-    /// Folders of libraries for which the loader's cache is made again, in the box.
-    pub(in crate::runner) libraries: Vec<String>,
     /// Program and arguments.
     pub(in crate::runner) command: Vec<String>,
     /// The whole environment.

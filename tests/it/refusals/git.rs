@@ -59,6 +59,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row { of: "git and url", name: "a branch that is rewritten, and a commit that is gone", how: How::Story(rewritten) },
     Row { of: "git and url", name: "a pointer of Git LFS", how: How::Story(pointer) },
+    Row { of: "git and url", name: "submodules in a circle", how: How::Story(circle) },
     Row { of: "git and url", name: "no git on PATH", how: How::Story(no_git) },
     Row { of: "git and url", name: "an address whose bytes changed", how: How::Story(changed) },
 ];
@@ -170,6 +171,35 @@ fn pointer() {
     );
     bench.set("LC_ALL", "C");
     bench.run("lock").good();
+}
+
+/// Names another repository's commit at `lib`, as `git submodule add` does; returns the new commit.
+fn submodule(folder: &Path, url: &str, commit: &str) -> String {
+    fs::write(folder.join(".gitmodules"), format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {url}\n")).unwrap();
+    git(folder, &["add", ".gitmodules"]);
+    git(folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},lib")]);
+    git(folder, &["commit", "--quiet", "-m", "submodule"]);
+    git(folder, &["rev-parse", "HEAD"])
+}
+
+fn circle() {
+    let (repository, bench) = Repository::new("a.txt", "one");
+    let other = repository.folder.with_file_name("b");
+    fs::create_dir(&other).unwrap();
+    git(&other, &["init", "--quiet"]);
+    fs::write(other.join("b.txt"), "two").unwrap();
+    git(&other, &["add", "--all"]);
+    git(&other, &["commit", "--quiet", "-m", "one"]);
+    let plain = git(&other, &["rev-parse", "HEAD"]);
+    let first = submodule(&repository.folder, "../b", &plain);
+    bench.run("lock").good();
+    assert!(bench.read("pack.lock").contains(" lib/b.txt"));
+    let round = submodule(&other, "../a", &first);
+    let commit = submodule(&repository.folder, "../b", &round);
+    let says = format!(
+        "error: git://[git]/a at {commit}: submodule `lib` cannot be taken\ncaused by: git://[git]/b at {round}: submodule `lib/lib` is git://[git]/a, which lies above it: submodules form a circle\nhelp: name the repository that holds the files, without the one that goes round"
+    );
+    refused(&bench, "lock --upgrade", &says, repository.port);
 }
 
 fn no_git() {

@@ -28,6 +28,27 @@ const fn row(name: &'static str, spoil: fn(&mut Bench), says: &'static str) -> R
     Row { of: "competition", name, how }
 }
 
+const APPROVE: &str = "approve model --competition competition.toml --model o/m --family one";
+
+const fn approve(name: &'static str, command: &'static str, spoil: fn(&mut Bench), says: &'static str) -> Row {
+    Row { of: "competition", name, how: How::Refused(Refused { bench: approvable, spoil, command, code: 2, says }) }
+}
+
+/// As [`ruled`]; a file called as the built-in one, so that its twin is approved into.
+fn approvable() -> Bench {
+    let bench = ruled();
+    let text = bench.read("competition.toml").replace("includes = [\"two\"]\n", "");
+    bench.write("cpu-tabular-example", &text);
+    bench.write("competition.toml", text);
+    bench
+}
+
+/// Lists a model by these tensors.
+fn tensor(bench: &Bench, tensors: &str) {
+    let entry = format!("\n[[approved]]\nmodel = \"o/m\"\ntensors = [{}]\n", tensors.replace("HEX", &"1".repeat(64)));
+    bench.write("competition.toml", bench.read("competition.toml") + &entry);
+}
+
 pub const ROWS: &[Row] = &[
     row(
         "two rules of one id",
@@ -54,6 +75,59 @@ pub const ROWS: &[Row] = &[
         |b| b.edit("competition.toml", "[\"MIT\"]", "[\"MIT OR\"]"),
         "error: competition.toml:15:1: [licenses] approved wants an SPDX expression, found `MIT OR`: expected one of `<license>`, `(` here\nhelp: SPDX identifiers stand at spdx.org/licenses; `LicenseRef-…` is for what it does not list",
     ),
+    row(
+        "a listed tensor of an unknown dtype",
+        |b| tensor(b, "{ name = \"a\", dtype = \"F128\", shape = [1], sha256 = \"HEX\" }"),
+        "error: competition.toml:38:1: tensor `a`: unknown dtype `F128`",
+    ),
+    row(
+        "a listed tensor twice",
+        |b| {
+            let one = "{ name = \"a\", dtype = \"F32\", shape = [1], sha256 = \"HEX\" }";
+            tensor(b, &format!("{one}, {one}"));
+        },
+        "error: competition.toml:38:1: tensor `a` is there twice",
+    ),
+    row(
+        "a listed tensor whose shape overflows",
+        |b| tensor(b, "{ name = \"a\", dtype = \"F32\", shape = [4294967296, 4294967296], sha256 = \"HEX\" }"),
+        "error: competition.toml:38:1: tensor `a`: F32 [4294967296, 4294967296] is no whole number of bytes that 64 bits hold",
+    ),
+    approve(
+        "approving into a built-in competition",
+        "approve model --competition cpu-tabular-example --model o/m",
+        |b| std::fs::remove_file(b.at("cpu-tabular-example")).unwrap(),
+        "error: competition `cpu-tabular-example` is built in and is not changed\nhelp: `pack competition new FILE --from cpu-tabular-example` writes a copy; then say `--competition FILE`",
+    ),
+    approve(
+        "approving what is not there",
+        APPROVE,
+        |b| std::fs::remove_dir_all(b.at("model")).unwrap(),
+        "error: cannot read `model`",
+    ),
+    approve(
+        "approving a folder without weights",
+        APPROVE,
+        |b| std::fs::remove_file(b.at("model/model.safetensors")).unwrap(),
+        "error: `model` holds no file of weights\nhelp: name its folder, or other `--files`",
+    ),
+    approve(
+        "approving a spoiled file",
+        APPROVE,
+        |b| b.write("model/model.safetensors", [&(1u64 << 63).to_le_bytes()[..], b"{}"].concat()),
+        "error: `model.safetensors`\ncaused by: the header: expected 9223372036854775808 bytes, found 2 to the end of the file",
+    ),
+    approve(
+        "approving under a family that is not there",
+        APPROVE,
+        |b| b.edit("competition.toml", "[families.one]", "[families.other]"),
+        "error: with `o/m` in it, the competition would be refused\ncaused by: competition.toml:37:1: family names `one`, which is no family here",
+    ),
+    Row { of: "competition", name: "approving what is refused", how: How::Story(both_sides) },
+    Row { of: "competition", name: "a card without licence is never a pass", how: How::Story(no_licence) },
+    Row { of: "competition", name: "a submission under no SPDX expression is never a pass", how: How::Story(no_spdx) },
+    Row { of: "competition", name: "other submissions are shown or not known", how: How::Story(among) },
+    Row { of: "competition", name: "a check of some rules says so", how: How::Story(only) },
     Row { of: "competition", name: "a secret in data fails a check and is not shown", how: How::Story(secret) },
     Row { of: "competition", name: "a server that fetches fails a check", how: How::Story(fetches) },
     Row { of: "competition", name: "a check judges by the rules as locked", how: How::Story(as_locked) },
@@ -127,4 +201,88 @@ fn unknown_rule() {
     let ran = bench.run("competition new mine.toml");
     super::judge(&ran, 2, "error: `mine.toml` is there already\nhelp: name another file")
         .unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
+/// The outcome of a rule.
+fn outcome(bench: &Bench, rule: &str, flags: &str) -> String {
+    let ran = bench.run(&format!("check --json --only {rule} {flags}"));
+    assert!(ran.code < 2, "{}", ran.all());
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    report["findings"][0]["outcome"].as_str().unwrap_or("not asked").to_owned()
+}
+
+fn both_sides() {
+    let bench = approvable();
+    bench.run(&format!("{APPROVE} --refuse")).good();
+    let before = bench.read("competition.toml");
+    let ran = bench.run(APPROVE);
+    super::judge(&ran, 2, "error: with `o/m` in it, the competition would be refused").unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(bench.read("competition.toml"), before, "nothing was written");
+}
+
+fn no_licence() {
+    let bench = ruled();
+    bench.write("raw/README.md", "---\nlicense: mit\n---\n");
+    bench.edit("competition.toml", "approved = [\"MIT\"]", "approved = [\"MIT\"]\n[licenses.aliases]\nmit = \"MIT\"");
+    bench.run("lock").good();
+    assert_eq!(outcome(&bench, "license-data", ""), "pass");
+    bench.write("raw/README.md", "---\ntags: [x]\n---\nlicense: mit\n");
+    bench.run("lock").good();
+    assert_eq!(outcome(&bench, "license-data", ""), "unknown");
+    let ran = bench.run("inspect raw/README.md").good();
+    assert!(ran.out.contains("no licence is stated"), "{}", ran.all());
+}
+
+fn no_spdx() {
+    let bench = ruled();
+    bench.edit("pack.toml", "track = \"cpu\"", "track = \"cpu\"\nlicense = \"MIT\"");
+    bench.run("lock").good();
+    assert_eq!(outcome(&bench, "license-submission", ""), "pass");
+    bench.edit("pack.toml", "\"MIT\"", "\"MIT OR\"");
+    bench.run("lock").good();
+    assert_eq!(outcome(&bench, "license-submission", ""), "unknown");
+}
+
+fn among() {
+    let bench = ruled();
+    bench.edit("pack.toml", "track = \"cpu\"", "track = \"cpu\"\nteam = [\"Ana\"]");
+    let text = bench.read("competition.toml") + "\n[submissions]\nmax-per-track = 1\n\n[team]\nmax-members = 2\n";
+    bench.write("competition.toml", text);
+    bench.run("lock").good();
+    assert_eq!(outcome(&bench, "submissions-count", ""), "unknown");
+    assert_eq!(outcome(&bench, "submissions-alike", ""), "unknown");
+    let all = bench.dir().join("all");
+    let flags = format!("--among {}", all.display());
+    let put = |name: &str, team: &str| {
+        let folder = all.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("pack.toml"), bench.read("pack.toml").replace("\"Ana\"", team)).unwrap();
+        std::fs::copy(bench.at("pack.lock"), folder.join("pack.lock")).unwrap();
+    };
+    std::fs::create_dir_all(&all).unwrap();
+    assert_eq!(outcome(&bench, "submissions-count", &flags), "pass");
+    assert_eq!(outcome(&bench, "submissions-alike", &flags), "pass");
+    put("theirs", "\"Bo\"");
+    assert_eq!(outcome(&bench, "submissions-count", &flags), "pass");
+    assert_eq!(outcome(&bench, "submissions-alike", &flags), "fail");
+    assert_eq!(outcome(&bench, "team-size", &flags), "pass");
+    put("second", "\"ana\"");
+    assert_eq!(outcome(&bench, "submissions-count", &flags), "fail");
+    put("shared", "\"Ana\", \"Cy\"");
+    assert_eq!(outcome(&bench, "team-size", &flags), "fail");
+    std::fs::write(all.join("theirs/pack.lock"), "version = 99\n").unwrap();
+    assert_eq!(bench.run(&format!("check {flags}")).code, 2, "what cannot be read is no other submission");
+}
+
+fn only() {
+    let bench = ruled();
+    let ran = bench.run("check --only weights-fit --only weights-format").good();
+    assert!(ran.out.contains("only weights-fit, weights-format; every other rule was left out\n"), "{}", ran.all());
+    assert!(!ran.out.contains("no-secrets"), "{}", ran.all());
+    super::judge(
+        &bench.run("check --only no-secret"),
+        2,
+        "error: there is no rule `no-secret`\nhelp: did you mean `no-secrets`?",
+    )
+    .unwrap_or_else(|wrong| panic!("{wrong}"));
 }

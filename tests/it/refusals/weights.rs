@@ -20,6 +20,8 @@ fn sound() -> Bench {
     bench.write("1.safetensors", safe(&[("a", "U8", &[1], b"a")]));
     bench.write("2.safetensors", safe(&[("b", "U8", &[1], b"b")]));
     bench.write("model.safetensors.index.json", r#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#);
+    bench.write("config.json", r#"{"model_type":"llama"}"#);
+    bench.write("data.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n");
     bench.write("adapter_config.json", r#"{"peft_type":"LORA","r":8,"target_modules":["q_proj"]}"#);
     bench
 }
@@ -137,4 +139,31 @@ pub const ROWS: &[Row] = &[
         |b| b.edit("adapter_config.json", "LORA", "IA3"),
         "refused: `peft_type`: expected LORA, found `IA3`",
     ),
+    row(
+        "a config.json that is no object",
+        "inspect config.json",
+        |b| b.write("config.json", "[1]"),
+        "refused: invalid type: sequence, expected a map at line 1 column 0",
+    ),
+    row(
+        "a line of JSONL that is none",
+        "inspect data.jsonl",
+        |b| b.edit("data.jsonl", "\"two\"}", "\"two\""),
+        "refused: line 2 is no JSON: EOF while parsing an object at line 2 column 0",
+    ),
+    Row { of: "weights", name: "JSONL with a line of 1 GB takes no memory", how: How::Story(long_line) },
 ];
+
+/// The file has a hole: a gigabyte that is read and not written. The address space is held far below it.
+fn long_line() {
+    let mut bench = sound();
+    bench.wrap(["prlimit", "--as=900000000"]);
+    bench.run("inspect data.jsonl").good();
+    let file = std::fs::OpenOptions::new().append(true).open(bench.at("data.jsonl")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    super::judge(&bench.run("inspect data.jsonl"), 1, "refused: line 3 has more than 67108864 bytes")
+        .unwrap_or_else(|wrong| panic!("{wrong}"));
+    // Read as text it is one line among others, and its beginning is looked through as any.
+    std::fs::rename(bench.at("data.jsonl"), bench.at("data.txt")).unwrap();
+    bench.run("inspect data.txt").good();
+}
