@@ -136,7 +136,7 @@ pub(super) fn check(
 
 /// What replays of one submission have in common.
 pub(super) struct Replays<'a> {
-    project: &'a Project,
+    pub(super) project: &'a Project,
     pub(super) lock: Lockfile,
     rulebook: &'a Rulebook,
     record: Option<&'a Record>,

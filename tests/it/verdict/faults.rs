@@ -82,12 +82,12 @@ fn train_killed_at_any_time() {
 const ROUNDS: &str = r#"
 out="$PACK_OUT/adapter"
 round=0
-if [ -n "$PACK_RESUME" ]; then round=$(./busybox cat "$PACK_RESUME/round"); echo "going on after round $round"; fi
+if [ -n "$PACK_RESUME" ]; then round=$(./busybox cat "$PACK_RESUME/round.txt"); echo "going on after round $round"; fi
 while [ "$round" -lt "${PACK_STOP_STEP:-4}" ]; do
     round=$((round + 1))
     ./busybox sleep 0.15
     ./busybox mkdir "$out/checkpoint-$round.part"
-    echo "$round" >"$out/checkpoint-$round.part/round"
+    echo "$round" >"$out/checkpoint-$round.part/round.txt"
     ./busybox mv "$out/checkpoint-$round.part" "$out/checkpoint-$round"
 done
 steps=$round

@@ -83,7 +83,8 @@ fn what_a_training_says() {
     bench.run("lock").good();
     bench.write("made/adapter.safetensors", weights(3));
     bench.run("adopt adapter=made").good();
-    let verdict = verify(&bench, "--only training").training("refuted", "the last thing it said: \\u{1b}[31mfailed");
+    let verdict = verify(&bench, "--only training").training("refuted", "\\u{1b}[2J\\u{1b}[31mfailed");
+    assert!(verdict.ran.out.contains("the last thing it said: \\u{1b}[2J"), "{}", verdict.ran.all());
     harmless(&verdict.ran.all());
     harmless_report(&verdict.report);
 }

@@ -155,6 +155,7 @@ fn a_report_that_was_handed_in() {
 #[test]
 fn a_strangers_own_rules_accept_nothing() {
     let bench = honest();
+    bench.run("key new organizer").good();
     bench.run("build --sign organizer").good();
     bench.run("bundle ../handed-in.pack.tar").good();
     let own = bench.run("verify ../handed-in.pack.tar --report own");
