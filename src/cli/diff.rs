@@ -51,13 +51,13 @@ pub struct Outcome {
     /// Whether nothing differs.
     pub same: bool,
     /// Images of both sides, by tag.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<TaggedImages>,
     /// Of anything but images and weights.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
     /// Of weight files and folders: A stands as expected, B as found.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<Comparison>,
 }
 

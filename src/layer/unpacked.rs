@@ -229,3 +229,65 @@ impl<R: Read> Read for Counted<'_, R> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Memory;
+    use crate::progress::Progress;
+    use crate::store::Store;
+
+    fn path(text: &str) -> ImagePath {
+        ImagePath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_layer_is_unpacked_once_and_every_change_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store"), &dir.path().join("memory")).unwrap();
+        let progress = Progress::silent();
+        let layers = Layers { store: &store, progress: &progress, jobs: 1, memory: Memory::Use };
+        let digest = store.add_bytes(b"program").unwrap();
+        let small = LayerPlan {
+            name: "small".into(),
+            form: Form::Zstd,
+            entries: vec![
+                Entry::Dir { path: path("tmp"), mode: 0o1777 },
+                Entry::Link { path: path("usr/bin/python"), target: "python3".into() },
+                Entry::Text { path: path("etc/hosts"), mode: Mode::Plain, text: "one\n".into() },
+                Entry::File { path: path("usr/bin/python3"), mode: Mode::Executable, digest, size: 7 },
+            ],
+        };
+        let program = Entry::File { path: path("models/base/run"), mode: Mode::Executable, digest, size: 7 };
+        let programs = LayerPlan { name: "programs".into(), form: Form::Plain, entries: vec![program] };
+        assert!(!is_mountable(&small) && !is_mountable(&programs));
+        let place = layers.unpacked(&programs).unwrap();
+        assert_eq!(fs::metadata(place.join("models/base/run")).unwrap().permissions().mode() & 0o777, 0o755);
+        let place = layers.unpacked(&small).unwrap();
+        assert_eq!(fs::metadata(place.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
+        assert_eq!(fs::read_link(place.join("usr/bin/python")).unwrap(), Path::new("python3"));
+        assert!(layers.verify_unpacked(&small).unwrap(), "the good twin");
+        let changes: [(&str, fn(&Path)); 6] = [
+            ("content", |place| fs::write(place.join("etc/hosts"), "two\n").unwrap()),
+            ("mode", |place| fs::set_permissions(place.join("etc/hosts"), Permissions::from_mode(0o755)).unwrap()),
+            ("target", |place| {
+                fs::remove_file(place.join("usr/bin/python")).unwrap();
+                symlink("python2", place.join("usr/bin/python")).unwrap();
+            }),
+            ("one more", |place| fs::write(place.join("usr/bin/more"), "").unwrap()),
+            ("one fewer", |place| fs::remove_file(place.join("usr/bin/python3")).unwrap()),
+            ("another kind", |place| {
+                fs::remove_dir(place.join("tmp")).unwrap();
+                fs::write(place.join("tmp"), "").unwrap();
+            }),
+        ];
+        for (what, change) in changes {
+            change(&place);
+            assert_eq!(layers.unpacked(&small).unwrap(), place, "it is believed until it is asked");
+            assert!(!layers.verify_unpacked(&small).unwrap(), "{what}");
+            assert!(!place.exists());
+            assert_eq!(layers.unpacked(&small).unwrap(), place);
+            assert!(layers.verify_unpacked(&small).unwrap(), "{what}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ use crate::compare;
 use crate::copies::Copies;
 use crate::invocation::Invocation;
 use crate::manifest::{OutputClass, Step};
+use crate::plan;
 use crate::record::Ending;
 use crate::report::Twin;
 use crate::search;
@@ -37,7 +38,10 @@ impl Replays<'_> {
             Role::System | Role::Python | Role::Code => true,
             Role::Model | Role::Data | Role::Weights => step.inputs.contains(&artifact.name),
         };
-        let inputs: Vec<&Artifact> = self.lock.artifacts.iter().filter(seen).collect();
+        // Of the code it sees its own part: what else lies in the project is no input of the step.
+        let code = self.code_of(step)?;
+        let inputs: Vec<&Artifact> =
+            self.lock.artifacts.iter().filter(seen).filter(|artifact| artifact.role != Role::Code).chain(&code).collect();
         let task = self.session.progress.task("looking for copies", inputs.iter().map(|artifact| artifact.size).sum());
         let trees: Vec<&Tree> = weights.iter().map(|(_, tree)| *tree).collect();
         Ok(Some(search::copies(&trees, &inputs, &self.session.store, self.session.jobs, &task)?))
@@ -108,12 +112,19 @@ impl Replays<'_> {
         Ok(Some(Twin { differs: Some(differs), same: same_tensors, distance, ..unknown }))
     }
 
+    /// The part of the code that the step sees.
+    fn code_of(&self, step: &Step) -> Result<Option<Artifact>> {
+        let Some(artifact) = self.lock.of_role(Role::Code).next() else { return Ok(None) };
+        let Some(whole) = &artifact.files else { return Ok(None) };
+        let part = plan::subset(whole, step.code.as_deref(), "[steps]")?;
+        Ok(Some(Artifact { digest: part.digest(), size: part.size(), files: Some(part), ..artifact.clone() }))
+    }
+
     /// Whether anything that the step sees of the code names the variable that stops a run.
     fn heeds_stop(&self, step: &Step) -> Result<bool> {
-        let code = self.lock.of_role(Role::Code).find_map(|artifact| artifact.files.as_ref());
-        let Some(code) = code else { return Ok(false) };
-        let part = crate::plan::subset(code, step.code.as_deref(), "[steps]")?;
-        for file in part.files().iter().filter(|file| file.size < TEXT) {
+        let code = self.code_of(step)?;
+        let files = code.iter().filter_map(|artifact| artifact.files.as_ref()).flat_map(Tree::files);
+        for file in files.filter(|file| file.size < TEXT) {
             let mut bytes = Vec::new();
             self.session.store.open_blob(&file.digest)?.read_to_end(&mut bytes)?;
             if memchr::memmem::find(&bytes, STOP_STEP.as_bytes()).is_some() {
