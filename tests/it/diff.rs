@@ -46,7 +46,7 @@ fn weights() {
         (
             "flipped",
             safe(&[(A, "F16", &[2, 2], &flipped), ("norm", "F16", &[1], &norm)]),
-            "lora_A.weight: F16, 3 of 4 elements equal, at most 1 units in the last place",
+            "lora_A.weight: F16, 3 of 4 elements equal, at most 1 unit in the last place",
         ),
         ("renamed", safe(&[(A, "F16", &[2, 2], &base), ("norm2", "F16", &[1], &norm)]), "norm: renamed, B calls it norm2"),
         ("added", safe(&[(A, "F16", &[2, 2], &base), ("norm", "F16", &[1], &norm), ("x", "U8", &[1], &[1])]), "in B alone: x"),

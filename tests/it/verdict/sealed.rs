@@ -22,7 +22,7 @@ fn trained_unsealed_and_honest() {
     verify(&bench, "--runner host").training("inconclusive", unsealed);
     forge(&bench, &weights(3));
     verify(&bench, "--runner host").training("inconclusive", unsealed);
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
     bench.edit("src/train.sh", "steps=", "exit 5\nsteps=");
     bench.run("lock").good();
     bench.write("made/adapter.safetensors", weights(3));
@@ -53,7 +53,7 @@ fn it_reached_for_the_network() {
         server.url("/answer")
     ));
     unsealed(&bench);
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
     assert!(server.hits("/answer").len() >= 2, "the trainings reached it");
 }
 
@@ -73,7 +73,7 @@ fn it_read_what_it_does_not_name() {
     bench.run("train --runner host").good();
     bench.run("build").good();
     // The training's own command does not fail, it only has other numbers.
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
 }
 
 #[test]
