@@ -348,6 +348,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let session = open()?;
             let project = Project::load(&project.dir)?;
             let options = check::Options {
+                as_locked: false,
                 competition: competition.clone(),
                 rulebook: None,
                 deny_unknown: deny.is_some(),

@@ -287,7 +287,7 @@ fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Ses
 
 fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Session) -> Result<Rules> {
     let given = options.competition.is_some().then(|| (rulebook.competition.clone(), rulebook.digest));
-    let asked = check::Options { rulebook: given, ..check::Options::default() };
+    let asked = check::Options { rulebook: given, as_locked: true, ..check::Options::default() };
     let report = match check::check(project, &asked, session) {
         Ok(report) => report,
         Err(error) => {
