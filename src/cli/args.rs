@@ -204,8 +204,11 @@ pub(super) enum Command {
         /// Take public inputs along as well
         #[arg(long)]
         with_inputs: bool,
+        /// Take outputs along that are stale: made from other code, inputs or settings than the project has now
+        #[arg(long)]
+        anyway: bool,
         /// Open the bundle into this new folder instead, and its bytes into the store
-        #[arg(long, value_name = "DIR", conflicts_with_all = ["with_inputs", "dir"])]
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["with_inputs", "anyway", "dir"])]
         open: Option<PathBuf>,
     },
     /// Rebuild, replay and compare: five claims, and how far each is confirmed

@@ -286,10 +286,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&opened, bundle::opened)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bundle { file, project, with_inputs, open: None } => {
+        Command::Bundle { file, project, with_inputs, anyway, open: None } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
-            let bundled = bundle::bundle(&mut project, file, *with_inputs, &session)?;
+            let options = bundle::Options { with_inputs: *with_inputs, anyway: *anyway };
+            let bundled = bundle::bundle(&mut project, file, options, &session)?;
             out.show(&bundled, bundle::bundled)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -357,6 +358,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let session = open()?;
             let project = Project::load(&project.dir)?;
             let options = check::Options {
+                as_locked: false,
                 competition: competition.clone(),
                 rulebook: None,
                 deny_unknown: deny.is_some(),

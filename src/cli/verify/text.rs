@@ -154,7 +154,7 @@ fn one(out: &mut String, step: &StepAnswer) {
             Some(false) => "gives the same weights",
             None => twin.failed.as_deref().unwrap_or("did not end well"),
         };
-        let far = twin.distance.map_or_else(String::new, |far| format!(", {far:.2} of the update apart"));
+        let far = twin.distance.map_or_else(String::new, |far| format!(", {far:.2} times the update apart"));
         below(out, "  ", [format!("seed {} {what}{far}{stop}", twin.seed).as_str()].into_iter());
     }
 }

@@ -17,7 +17,7 @@ fn another_seed_claimed() {
     make(&bench);
     verify(&bench, "").accepted();
     forge(&bench, &weights);
-    verify(&bench, "").training("refuted", "of the update, at most 1.000e-3 is allowed");
+    verify(&bench, "").training("refuted", "times the update, at most 1e-3 is allowed");
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_training_line_changed() {
     // The Record forged too.
     bench.run("train --again").good();
     forge(&bench, &weights);
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
     // What the changed code makes is as good.
     bench.run("train --again").good();
     bench.run("build").good();
@@ -56,7 +56,7 @@ fn a_data_file_swapped() {
     bench.run("build").good();
     verify(&bench, "").accepted();
     forge(&bench, &weights);
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
     // A byte of the store flipped: every byte is read, whatever is remembered.
     let bench = honest();
     let blob = bench.blob(b"one\n");
@@ -84,7 +84,7 @@ fn weights_altered() {
     nudged[honest.len() - 4] ^= 1;
     let f32 = |name: &'static str, shape: &'static [u64], bytes| (name, "F32", shape, bytes);
     let cases: [(&str, Vec<u8>, &str); 6] = [
-        ("a bit flipped", flipped, "of the update, at most 1.000e-3 is allowed"),
+        ("a bit flipped", flipped, "times the update, at most 1e-3 is allowed"),
         ("renamed", safe(&[f32("c", &[64], a), f32("b", &[8, 8], b)]), "tensor `c` is called `a` by the replay"),
         (
             "added",

@@ -22,7 +22,7 @@ fn trained_unsealed_and_honest() {
     verify(&bench, "--runner host").training("inconclusive", unsealed);
     forge(&bench, &weights(3));
     verify(&bench, "--runner host").training("inconclusive", unsealed);
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
     bench.edit("src/train.sh", "steps=${PACK_STOP", "exit 5\nsteps=${PACK_STOP");
     bench.run("lock").good();
     bench.write("made/adapter.safetensors", weights(3));
@@ -53,7 +53,7 @@ fn it_reached_for_the_network() {
         server.url("/answer")
     ));
     unsealed(&bench);
-    verify(&bench, "").training("refuted", "of the update, at most");
+    verify(&bench, "").training("refuted", "times the update, at most");
     assert!(server.hits("/answer").len() >= 2, "the trainings reached it");
 }
 
