@@ -297,7 +297,8 @@ fn one(project: &mut Project, name: &Name, options: &Options, runs: &Path, sessi
         return Ok(done(Status::UpToDate, because));
     }
     let stale = standing.why_stale(name);
-    if !stale.is_empty() && !(options.again && named) {
+    let again = options.again && named;
+    if !again && !stale.is_empty() {
         return Ok(done(Status::Stale, stale));
     }
     if options.dry_run {
