@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
 use crate::progress::{Progress, Verbosity, bytes};
+use crate::runner::cancel;
 use crate::source::Context;
 use crate::store::Store;
 use crate::templates;
@@ -109,7 +110,8 @@ pub fn main() -> ExitCode {
                 println!("{}", serde_json::to_string_pretty(&error::take_apart(&error)).unwrap_or_default());
             }
             eprint!("{}", error::render(&error, color));
-            ExitCode::from(2)
+            // As a shell says it of a program that Ctrl-C ended.
+            ExitCode::from(if cancel::asked() { 130 } else { 2 })
         }
     }
 }
@@ -166,6 +168,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         let store = open_store(&root)?;
         Ok(Session { store, net: Net::new(global.offline), progress, jobs, locked: global.locked })
     };
+    if matches!(cli.command, Command::Train { .. } | Command::Verify { .. } | Command::Run { .. } | Command::Demo { .. }) {
+        cancel::heed().context("cannot heed Ctrl-C")?;
+    }
     match &cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
