@@ -248,8 +248,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Train { step, project, again, resume, dry_run, sign, runner } => {
             let session = open()?;
-            // Before the work: a key that is not there is no reason to train for a day.
-            let sign = sign.as_deref().map(key::read).transpose()?;
             let mut project = Project::load(&project.dir)?;
             let options = train::Options {
                 step: step.clone(),
@@ -258,12 +256,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 dry_run: *dry_run,
                 runner: runner.name.clone(),
             };
+            // Before the work: a key that is not there is no reason to train for a day.
+            let sign = train::signing_key(&project, &options, sign.as_deref())?;
             let outcome = train::train(&mut project, &options, &session)?;
-            for file in train::sign(&project, &outcome, sign.as_ref())? {
+            let signed = train::sign(&project, &outcome, sign.as_ref())?;
+            for file in &signed.files {
                 session.progress.note(&format!("signed: {}", file.display()));
             }
+            signed.refused.iter().for_each(|why| session.progress.warn(why));
             out.show(&outcome, render::trained)?;
-            let found = !(outcome.complete || *dry_run);
+            let stale = outcome.steps.iter().any(|done| done.status == train::Status::Stale);
+            let found = stale || !(outcome.complete || *dry_run) || (signed.files.is_empty() && !signed.refused.is_empty());
             Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
         Command::Build { project, output, format, image, plan, no_cache, sign } => {
@@ -467,10 +470,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&collected, |c| format!("removed {} files, {}\n", c.files, bytes(c.bytes)))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Store(StoreCommand::Get { name, folder, project }) => {
+            let got = store::get(&Project::load(&project.dir)?, name, folder, &open()?)?;
+            out.show(&got, |got| format!("{} files, {} in {}\n", got.files, bytes(got.bytes), folder.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Store(StoreCommand::Path { digest }) => {
             let session = open()?;
             let path = match digest {
-                Some(digest) => session.store.blob_path(&digest.parse()?),
+                Some(digest) => store::path(&digest.parse()?, &session)?,
                 None => session.store.root().to_owned(),
             };
             out.show(&path, |path| format!("{}\n", path.display()))?;
