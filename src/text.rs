@@ -1,4 +1,4 @@
-//! Diagnostics for text that a person wrote: line, column, what is wrong, what was perhaps meant.
+//! Diagnostics for text that a person wrote: line, column, what is wrong, what was perhaps meant; and words for numbers.
 //!
 //! Layer 1 (documents): pure. Used for pack.toml, competition files and locks alike. Must never print the
 //! value of a key, which may be a secret; the name of a key is enough.
@@ -102,6 +102,13 @@ fn suggestion(message: &str) -> Option<String> {
     nearest(found, words).map(|near| format!("did you mean `{near}`?"))
 }
 
+/// A number with the word for one or for several: `1 file changed`, `0 files changed`.
+pub fn count(number: impl std::fmt::Display, one: &str, several: &str) -> String {
+    let number = number.to_string();
+    let word = if number == "1" { one } else { several };
+    format!("{number} {word}")
+}
+
 /// `%2B` to `+`; what is not a valid escape stays.
 pub fn percent_decoded(text: &str) -> String {
     let raw = text.as_bytes();
@@ -113,6 +120,18 @@ pub fn percent_decoded(text: &str) -> String {
         at += if byte.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A JSON text in which nothing acts on a terminal or turns the direction of writing: such characters, which stand
+/// in strings alone, are written by their numbers. It says the same.
+pub fn harmless_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let acts = (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if acts { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -150,6 +169,11 @@ mod tests {
     fn wrong_type_names_place() {
         let error = parse_toml::<Sample>("pack.toml", "\npackages = 'two'\n").unwrap_err();
         assert_eq!((error.line, error.column), (2, 12));
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2, 11].map(|n| count(n, "file", "files")), ["0 files", "1 file", "2 files", "11 files"]);
     }
 
     #[test]

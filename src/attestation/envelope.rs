@@ -44,7 +44,7 @@ pub enum EnvelopeError {
     #[error("expected an ed25519 signature of 64 bytes, found {0} bytes")]
     SignatureSize(usize),
     /// By none of the keys that were given.
-    #[error("the signature is by none of the {keys} keys that count here; the envelope names key `{named}`")]
+    #[error("the signature is by none of the keys that count here ({keys}); the envelope names key `{named}`")]
     NotSigned {
         /// How many were tried.
         keys: usize,

@@ -68,6 +68,8 @@ pub struct Shown {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Whether there was a key to judge it by.
+    pub judged: bool,
     /// The key that signed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
@@ -225,6 +227,7 @@ impl Shown {
             file: file.to_owned(),
             accepted: false,
             refused: Some(why),
+            judged: true,
             key: None,
             roles: Vec::new(),
             named: String::new(),
@@ -263,18 +266,52 @@ fn judged(file: &Path, envelope: &Envelope, statement: &Statement, known: &Known
                     let roles = known.roles(other.key()).join(", ");
                     format!("it is signed by {}, which is a key for {roles}, not for {role}", other.key())
                 }
-                _ => said(&error),
+                _ => said(&error, &shown.named, known),
             });
+            shown.judged = !matches!(error, EnvelopeError::NotSigned { keys: 0, .. });
         }
     }
     shown.accepted = shown.refused.is_none();
     shown
 }
 
-fn said(error: &EnvelopeError) -> String {
-    match error {
-        EnvelopeError::NotSigned { keys: 0, .. } => "nobody's key is known here".to_owned(),
-        error => error.to_string(),
+fn said(error: &EnvelopeError, named: &str, known: &Known) -> String {
+    let named_one = known.all().find(|key| key.id() == named);
+    match (error, named_one) {
+        (EnvelopeError::NotSigned { keys: 0, .. }, _) => "no key was given, and no competition here lists one".to_owned(),
+        (EnvelopeError::NotSigned { .. }, Some(key)) => {
+            format!(
+                "the envelope names {key}, which counts here, and the signature is not that key's: the content or the signature was changed"
+            )
+        }
+        (error, _) => error.to_string(),
+    }
+}
+
+/// What a statement says of a lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum About {
+    /// It says what the images of this lock are.
+    ThisBuild,
+    /// It says what the images of another lock are.
+    OtherBuild,
+    /// It says what a step with this key made.
+    Step(String),
+    /// It is of another kind.
+    Other,
+}
+
+/// What a statement says of a lock, by the lock's SHA-256. Whoever signed it, it is a claim.
+pub fn about(statement: &Statement, lock: &Digest) -> About {
+    let named = |what: &str| {
+        let built = statement.predicate.get("buildDefinition");
+        built.and_then(|built| built.get("externalParameters")?.get(what)?.as_str()).unwrap_or_default()
+    };
+    match label(statement) {
+        "build" if named("lock") == lock.to_string() => About::ThisBuild,
+        "build" => About::OtherBuild,
+        "training" => About::Step(named("key").to_owned()),
+        _ => About::Other,
     }
 }
 
@@ -282,17 +319,13 @@ fn said(error: &EnvelopeError) -> String {
 /// envelope's name, by that name. Nothing of it is verified: it is a claim.
 pub fn built_beside(project: &Project) -> Vec<(ImageKind, Digest, String)> {
     let mut found = Vec::new();
-    let Some(lock) = project.need_lock().ok().map(|lock| Digest::of(lock.emit().as_bytes()).to_string()) else { return found };
+    let Some(lock) = project.need_lock().ok().map(|lock| Digest::of(lock.emit().as_bytes())) else { return found };
     for entry in fs::read_dir(project.root.join(FOLDER)).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().escape_debug().to_string();
         let bytes = read_at_most(&entry.path(), MAX_ENVELOPE).ok();
         let statement = bytes.and_then(|bytes| Envelope::parse(&bytes).ok()?.unverified().ok());
-        let Some(statement) = statement.filter(|statement| label(statement) == "build") else { continue };
         // A statement about another lock says nothing of this one.
-        let about = statement.predicate.get("buildDefinition").and_then(|built| built.pointer("/externalParameters/lock"));
-        if about.and_then(Value::as_str) != Some(lock.as_str()) {
-            continue;
-        }
+        let Some(statement) = statement.filter(|statement| about(statement, &lock) == About::ThisBuild) else { continue };
         for kind in [ImageKind::Serve, ImageKind::Train] {
             let subject = statement.subjects.iter().find(|subject| subject.name == format!("{} image config", kind.as_str()));
             found.extend(subject.map(|subject| (kind, subject.digest, name.clone())));
@@ -352,12 +385,20 @@ pub fn text(shown: &Shown, whole: bool) -> String {
             out.push_str(&format!("  signed by {key} ({roles})\n"));
         }
         (Some(why), Some(key)) => out.push_str(&format!("  signed by {key}\n  REFUSED: {why}\n")),
+        (why, None) if !shown.judged => {
+            let why = why.as_deref().unwrap_or_default();
+            out.push_str(&format!("  not judged: {why}; `--key ed25519:…`, or `--competition NAME|FILE` with `--role ROLE`\n"));
+        }
         (why, None) => out.push_str(&format!("  REFUSED: {}\n", why.as_deref().unwrap_or_default())),
     }
     if shown.predicate_type.is_empty() {
         return out;
     }
-    let worth = if shown.key.is_some() { "says" } else { "would say, if it were signed by a key that counts here" };
+    let worth = match (&shown.key, shown.judged) {
+        (Some(_), _) => "says",
+        (None, true) => "would say, if it were signed by a key that counts here",
+        (None, false) => "would say, if a key that counts signed it",
+    };
     out.push_str(&format!("  {worth}: {}\n", kind(shown)));
     for (name, digest) in &shown.subjects {
         out.push_str(&format!("  about {digest} {}\n", name.escape_debug()));

@@ -303,6 +303,16 @@ fn need_fresh_outputs(project: &Project, lock: &Lockfile, plans: &[Plan], sessio
     )))
 }
 
+/// Every output in the lock that its step would now make from something else, and why.
+pub fn stale_outputs(project: &Project, lock: &Lockfile, session: &Session) -> Result<Vec<(Name, String)>> {
+    if !lock.artifacts.iter().any(|artifact| matches!(artifact.pin, Pin::Step(_))) {
+        return Ok(Vec::new());
+    }
+    let keys = step::keys(&project.manifest, lock, project.track(), &runtime(lock, session)?)?;
+    let stale = step::stale(&project.manifest, lock, &keys);
+    Ok(stale.into_iter().map(|stale| (stale.artifact.name.clone(), stale.because)).collect())
+}
+
 /// What to type to run an image.
 pub fn how_to_run(output: &Path, project: &Project) -> String {
     let port = project.manifest.serve.as_ref().map_or(80, |serve| serve.port);

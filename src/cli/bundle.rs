@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the project's documents")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
-use super::build::current_lock;
+use super::build::{current_lock, stale_outputs};
 use super::error::Problem;
 use super::project::{Project, refuse_secrets};
 use super::{Session, attest, lock};
@@ -21,6 +21,7 @@ use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::attestation::{ENDING, Envelope, MAX_ENVELOPE};
 use crate::bundle::{self, Carried, Document, Lay, Refetched};
 use crate::digest::Digest;
+use crate::lockfile::Lockfile;
 use crate::manifest::beside;
 use crate::path::ImagePath;
 use crate::progress::bytes;
@@ -28,6 +29,7 @@ use crate::record::Record;
 use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
 use crate::target::Target;
+use crate::text::count;
 use crate::tree::TreeFile;
 
 /// Files of an output or of code below this size, in bytes, may be text.
@@ -52,12 +54,29 @@ pub struct Outcome {
     pub refetch_bytes: u64,
     /// Outputs of steps that the lock does not have.
     pub absent: Vec<Name>,
+    /// Outputs that are stale and were taken along all the same, and why.
+    pub stale: Vec<String>,
+    /// Attestations that are about another lock or a run that is gone, and so are not in it.
+    pub left_out: Vec<String>,
+    /// Whether a build statement says what the images of this lock are claimed to be.
+    pub is_built: bool,
+}
+
+/// What goes into a bundle.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Public inputs as well.
+    pub with_inputs: bool,
+    /// Outputs that are stale as well.
+    pub anyway: bool,
 }
 
 /// Writes a bundle of a project.
-pub fn bundle(project: &mut Project, file: &Path, with_inputs: bool, session: &Session) -> Result<Outcome> {
+pub fn bundle(project: &mut Project, file: &Path, options: Options, session: &Session) -> Result<Outcome> {
+    let with_inputs = options.with_inputs;
     judge_place(file)?;
     let (lock, _) = current_lock(project, session)?;
+    let stale = judge_outputs(project, &lock, options.anyway, session)?;
     project.write_lock(&lock)?;
     let record = project.record()?;
     let carried = Carried::of(&lock, record.as_ref());
@@ -73,7 +92,16 @@ pub fn bundle(project: &mut Project, file: &Path, with_inputs: bool, session: &S
         blobs.extend(&carried.public);
     }
     refuse_secret_trees(&lock.artifacts, record.as_ref(), session)?;
-    let documents = documents(project, &lock.emit(), record.as_ref())?;
+    let text = lock.emit();
+    let mut documents = documents(project, &text, record.as_ref())?;
+    let pinned = lock.artifacts.iter().filter_map(|artifact| match &artifact.pin {
+        Pin::Step(pin) => Some(pin.key),
+        _ => None,
+    });
+    let ran = record.iter().flat_map(|record| record.steps.values()).map(|step| step.key);
+    let keys = pinned.chain(ran).map(|key| key.to_string()).collect();
+    let (envelopes, left_out, is_built) = envelopes(&project.root, &Digest::of(text.as_bytes()), &keys)?;
+    documents.extend(envelopes);
     let outputs = project.manifest.steps.values().flat_map(|step| &step.outputs);
     let made = |name: &Name| lock.artifacts.iter().any(|artifact| artifact.name == *name && matches!(artifact.pin, Pin::Step(_)));
     let absent = outputs.filter(|(name, class)| class.role().is_some() && !made(name)).map(|(name, _)| name.clone()).collect();
@@ -93,7 +121,34 @@ pub fn bundle(project: &mut Project, file: &Path, with_inputs: bool, session: &S
         refetch: refetch.len(),
         refetch_bytes: refetch.iter().map(|artifact| artifact.size).sum(),
         absent,
+        stale,
+        left_out,
+        is_built,
     })
+}
+
+/// Refuses outputs that their steps would now make from something else, or says which are taken all the same.
+fn judge_outputs(project: &Project, lock: &Lockfile, anyway: bool, session: &Session) -> Result<Vec<String>> {
+    let outputs = lock.artifacts.iter().filter(|artifact| matches!(artifact.pin, Pin::Step(_))).count();
+    // What a step sees counts its packages, and those may not be here.
+    let stale = match stale_outputs(project, lock, session) {
+        _ if outputs == 0 => return Ok(Vec::new()),
+        Ok(stale) => stale,
+        Err(error) => {
+            let what = count(outputs, "output is", "outputs are");
+            session.progress.note(&format!(
+                "whether {what} stale cannot be told: {error:#}; `pack fetch` brings what is absent, then bundle again"
+            ));
+            return Ok(Vec::new());
+        }
+    };
+    let Some((first, _)) = stale.first().filter(|_| !anyway) else {
+        return Ok(stale.into_iter().map(|(name, because)| format!("`{name}`: {because}")).collect());
+    };
+    let lines: Vec<String> = stale.iter().map(|(name, because)| format!("stale: output `{name}`: {because}")).collect();
+    bail!(Problem::new(lines.join("\n")).help(format!(
+        "`pack train --again` makes it anew; or run `pack adopt {first}=DIR`, or undo the change; `--anyway` bundles it as it is"
+    )))
 }
 
 /// A bundle replaces a bundle and nothing else, and by its name never counts as code.
@@ -106,11 +161,16 @@ fn judge_place(file: &Path) -> Result<()> {
     if fs::symlink_metadata(file).is_ok() && !matches!(Target::of(file), Ok(Target::Bundle(_))) {
         bail!(Problem::new(format!("`{}` is there already and is no bundle", file.display())).help("name another file"));
     }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let problem = Problem::new(format!("cannot write `{}`: there is no folder `{}`", file.display(), folder.display()));
+        bail!(problem.help(format!("`mkdir -p {}` makes it, or name another place", folder.display())));
+    }
     Ok(())
 }
 
 /// What must be at hand: a bundle without it would prove nothing.
-fn need(blobs: &std::collections::BTreeSet<(Digest, u64)>, artifacts: &[Artifact], session: &Session) -> Result<()> {
+fn need(blobs: &BTreeSet<(Digest, u64)>, artifacts: &[Artifact], session: &Session) -> Result<()> {
     let mut absent = Vec::new();
     for artifact in artifacts {
         for blob in artifact.blobs() {
@@ -173,20 +233,20 @@ fn documents(project: &Project, lock: &str, record: Option<&Record>) -> Result<V
             found.insert(path, bytes);
         }
     }
-    found.extend(envelopes(&project.root)?);
     for (path, bytes) in &found {
         refuse_secrets(path.as_str(), bytes)?;
     }
     Ok(found.into_iter().map(|(path, bytes)| Document { path, bytes }).collect())
 }
 
-/// The project's envelopes.
-fn envelopes(root: &Path) -> Result<BTreeMap<ImagePath, Vec<u8>>> {
+/// The project's envelopes but those about another lock or a run that is gone, which come second with the reason;
+/// and whether one of them is a build statement of this lock.
+fn envelopes(root: &Path, lock: &Digest, keys: &BTreeSet<String>) -> Result<(Vec<Document>, Vec<String>, bool)> {
     let folder = root.join(attest::FOLDER);
-    let mut found = BTreeMap::new();
+    let (mut found, mut left_out, mut is_built) = (Vec::new(), Vec::new(), false);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((found, left_out, is_built)),
         Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", folder.display())),
     };
     for entry in entries {
@@ -195,10 +255,26 @@ fn envelopes(root: &Path) -> Result<BTreeMap<ImagePath, Vec<u8>>> {
         let Some(name) = name.to_str().filter(|name| name.ends_with(ENDING) && !name.starts_with('.')) else { continue };
         let bytes = read(&entry.path(), MAX_ENVELOPE)?;
         let envelope = Envelope::parse(&bytes).with_context(|| format!("`{}` cannot be handed in", entry.path().display()))?;
+        // A step's statement stays as long as the lock or the Record has what it made.
+        let left = match envelope.unverified().ok().map(|statement| attest::about(&statement, lock)) {
+            Some(attest::About::OtherBuild) => Some("other images: its lock is another"),
+            Some(attest::About::Step(key)) if !keys.contains(&key) => Some("a run that is no longer in the project"),
+            Some(attest::About::ThisBuild) => {
+                is_built = true;
+                None
+            }
+            _ => None,
+        };
+        if let Some(about) = left {
+            left_out.push(format!("{} is about {about}", name.escape_debug()));
+            continue;
+        }
         refuse_secrets(&format!("{name} (payload)"), envelope.payload())?;
-        found.insert(ImagePath::new(&format!("{}{name}", bundle::ENVELOPES))?, bytes);
+        refuse_secrets(name, &bytes)?;
+        found.push(Document { path: ImagePath::new(&format!("{}{name}", bundle::ENVELOPES))?, bytes });
     }
-    Ok(found)
+    left_out.sort();
+    Ok((found, left_out, is_built))
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
@@ -224,6 +300,10 @@ pub struct Opened {
 
 /// Opens a bundle into a folder that is not there yet, and its blobs into the store.
 pub fn open(file: &Path, into: &Path, session: &Session) -> Result<Opened> {
+    if fs::symlink_metadata(into).is_ok() {
+        let problem = Problem::new(format!("`{}` is there already, and a bundle is opened into a new folder", into.display()));
+        bail!(problem.help("name a folder that is not there yet"));
+    }
     let task = session.progress.task("open", 0);
     let opened = bundle::open(file, &session.store, into, Lay::Everything, &task).with_context(|| refused(file))?;
     Ok(Opened { project: opened.root, blobs: opened.index.blobs.len(), refetch: opened.refetch })
@@ -238,7 +318,11 @@ pub fn inspect(file: &Path) -> Result<Vec<String>> {
     let (index, refetch) = bundle::check(file)?;
     let mut lines: Vec<String> =
         index.files.files().iter().map(|file| format!("project/{} {} bytes", file.path, file.size)).collect();
-    lines.push(format!("{} blobs, {}", index.blobs.len(), bytes(index.blobs.iter().map(|blob| blob.size).sum())));
+    lines.push(format!(
+        "{}, {}",
+        count(index.blobs.len(), "blob", "blobs"),
+        bytes(index.blobs.iter().map(|blob| blob.size).sum())
+    ));
     lines.extend(refetch.iter().map(|one| format!("to fetch by pin: {} {} {}", one.role, one.name, one.pin)));
     Ok(lines)
 }
@@ -246,28 +330,37 @@ pub fn inspect(file: &Path) -> Result<Vec<String>> {
 /// For a person, after bundling.
 pub fn bundled(outcome: &Outcome) -> String {
     let mut text = format!("{} {}, {}\n", outcome.file.display(), outcome.digest, bytes(outcome.bytes));
-    text.push_str(&format!("holds {} and {} blobs\n", outcome.documents.join(", "), outcome.blobs));
+    text.push_str(&format!("holds {} and {}\n", outcome.documents.join(", "), count(outcome.blobs, "blob", "blobs")));
     if outcome.refetch > 0 {
-        let be = if outcome.refetch == 1 { "artifact is" } else { "artifacts are" };
-        let size = bytes(outcome.refetch_bytes);
-        text.push_str(&format!("{} public {be} not in it, {size}: whoever opens it fetches by pin\n", outcome.refetch));
+        let (public, size) = (count(outcome.refetch, "public artifact is", "public artifacts are"), bytes(outcome.refetch_bytes));
+        text.push_str(&format!("{public} not in it, {size}: whoever opens it fetches by pin\n"));
     }
     for name in &outcome.absent {
         text.push_str(&format!("not in it: output `{name}`, which no run or `pack adopt` has brought\n"));
+    }
+    for stale in &outcome.stale {
+        text.push_str(&format!("STALE, and in it: output {stale}\n"));
+    }
+    for name in &outcome.left_out {
+        text.push_str(&format!("not in it: attestation {name}\n"));
+    }
+    if !outcome.is_built {
+        text.push_str(
+            "no build statement for this lock: nothing says what the images are claimed to be; `pack build --sign` writes one\n",
+        );
     }
     text
 }
 
 /// For a person, after opening.
 pub fn opened(opened: &Opened) -> String {
-    let mut text = format!("{} blobs; the project is in {}\n", opened.blobs, opened.project.display());
+    let mut text = format!("{}; the project is in {}\n", count(opened.blobs, "blob", "blobs"), opened.project.display());
     if !opened.refetch.is_empty() {
         let size = bytes(opened.refetch.iter().map(|one| one.size).sum());
-        let count = opened.refetch.len();
-        text.push_str(&format!(
-            "{count} public artifacts, {size}, are to be fetched by pin: `pack fetch {}`\n",
-            opened.project.display()
-        ));
+        let public = count(opened.refetch.len(), "public artifact", "public artifacts");
+        let be = if opened.refetch.len() == 1 { "is" } else { "are" };
+        let project = opened.project.display();
+        text.push_str(&format!("{public}, {size}, {be} to be fetched by pin: `pack fetch {project}`\n"));
     }
     text.push_str(&format!("build it: pack build --locked {}\n", opened.project.display()));
     text

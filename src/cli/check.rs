@@ -10,12 +10,17 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::error::Problem;
+use super::lock::refreshed;
 use super::project::{self, Project};
 use super::{Session, facts};
+use crate::artifact::{Pin, Role};
 use crate::competition::Competition;
 use crate::digest::Digest;
+use crate::lockfile::Lockfile;
+use crate::manifest::beside;
 use crate::rules::{self, Facts, Finding, Outcome, Row, TABLE};
 use crate::text::nearest;
+use crate::tree::{Tree, TreeFile};
 
 /// How a check is run.
 #[derive(Default)]
@@ -30,6 +35,8 @@ pub struct Options {
     pub allow: BTreeMap<String, String>,
     /// Rules that are judged; empty: all.
     pub only: Vec<String>,
+    /// Whether files beside the manifest are left alone, since somebody else has looked at them.
+    pub as_locked: bool,
     /// Folder of all submissions, this one beside the others.
     pub among: Option<PathBuf>,
 }
@@ -110,6 +117,18 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         bail!(Problem::new(what).help(known));
     }
     let stale = lock.stale(&project.manifest.meaning(), &lock.competition.digest, &project.wants(&session.store)?);
+    let mut stale: Vec<String> = stale.iter().map(ToString::to_string).collect();
+    let mut unread = None;
+    if stale.is_empty() && !options.as_locked && asked(row("lock-answers")?) {
+        match refreshed(project, &lock, session) {
+            Ok(fresh) => {
+                stale.extend(
+                    ruled_as_locked(fresh, &lock).changes_since(&lock).iter().map(|change| format!("beside it: {change}")),
+                );
+            }
+            Err(error) => unread = Some(format!("what lies beside pack.toml cannot be taken as it is: {error:#}")),
+        }
+    }
     let needs = TABLE.iter().filter(|row| asked(row)).map(|row| row.needs).collect();
     let read = facts::gather(&lock, &competition, &needs, session)?;
     let facts = Facts {
@@ -118,7 +137,7 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         competition: &competition,
         competition_digest: if is_given { lock.competition.digest } else { digest },
         lock: &lock,
-        stale: stale.iter().map(ToString::to_string).collect(),
+        stale,
         files: read.files,
         weights: read.weights,
         packages: read.packages,
@@ -127,6 +146,10 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
     };
     let mut findings = rules::judge(&facts, asked);
     for finding in &mut findings {
+        if let Some(why) = unread.take_if(|_| finding.rule == "lock-answers" && finding.outcome == Outcome::Pass) {
+            (finding.outcome, finding.what, finding.next) =
+                (Outcome::Unknown, why, Some("put it back, or run `pack lock`".into()));
+        }
         if finding.outcome != Outcome::Pass {
             finding.allowed = options.allow.get(&finding.rule).cloned();
         }
@@ -152,8 +175,26 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
     })
 }
 
+/// What lies beside the manifest, less a change of the competition file, which may be one of the code's: the rules are
+/// those that were locked, and where they differ is told by itself.
+fn ruled_as_locked(mut fresh: Lockfile, lock: &Lockfile) -> Lockfile {
+    fresh.competition = lock.competition.clone();
+    let path = lock.competition.path.as_deref().and_then(|path| beside(path).ok().flatten());
+    let code = lock.of_role(Role::Code).next().and_then(|code| code.files.as_ref());
+    let locked = code.and_then(|code| code.files().iter().find(|file| Some(&file.path) == path.as_ref()));
+    for artifact in fresh.artifacts.iter_mut().filter(|artifact| artifact.role == Role::Code) {
+        let at_top = matches!(&artifact.pin, Pin::Path(pin) if pin.path == ".");
+        let (Some(locked), Some(tree)) = (locked.filter(|_| at_top), &artifact.files) else { continue };
+        let same = |file: &TreeFile| if file.path == locked.path { locked.clone() } else { file.clone() };
+        if let Ok(tree) = Tree::new(tree.files().iter().map(same).collect()) {
+            (artifact.digest, artifact.size, artifact.files) = (tree.digest(), tree.size(), Some(tree));
+        }
+    }
+    fresh
+}
+
 /// Where two competition files differ, by their top tables.
-fn differences(old: &str, new: &str) -> Vec<String> {
+pub(super) fn differences(old: &str, new: &str) -> Vec<String> {
     let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
     let (old, new) = (parse(old), parse(new));
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();

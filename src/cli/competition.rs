@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::error::Problem;
 use super::project;
 use crate::competition::{self, Competition};
+use crate::text::count;
 
 /// The text of a built-in competition.
 pub fn built_in(name: &str) -> Result<&'static str> {
@@ -44,13 +45,13 @@ pub fn read(named: &str) -> Result<(Competition, String)> {
 pub fn summary(competition: &Competition) -> String {
     let files = |models: &[competition::Approved]| models.iter().map(|model| model.files.len()).sum::<usize>();
     format!(
-        "{}: {} tracks, {} families, {} approved and {} refused files of models, {} rules, {} rulings\n",
+        "{}: {}, {}, {} approved and {} refused files of models, {}, {}\n",
         competition.name,
-        competition.tracks.len(),
-        competition.families.len(),
+        count(competition.tracks.len(), "track", "tracks"),
+        count(competition.families.len(), "family", "families"),
         files(&competition.approved),
         files(&competition.refused),
-        competition.rules.len(),
-        competition.rulings.len()
+        count(competition.rules.len(), "rule", "rules"),
+        count(competition.rulings.len(), "ruling", "rulings")
     )
 }

@@ -17,6 +17,8 @@ use serde::Serialize;
 
 use super::Session;
 use super::error::Problem;
+use super::lock::refreshed;
+use super::project::Project;
 use crate::artifact::Name;
 use crate::bundle::{self, Lay};
 use crate::compare::{Comparison, text::SIDES};
@@ -162,8 +164,9 @@ fn between(a: &Path, b: &Path, session: &Session) -> Result<Outcome> {
             }
         }
         (Kind::Project | Kind::Lock, Kind::Project | Kind::Lock) => {
-            out.kind = if one == Kind::Project && other == Kind::Project { "project" } else { "lock" };
-            out.differences = projects(a, b, one == Kind::Project && other == Kind::Project, session)?;
+            let both = one == Kind::Project && other == Kind::Project;
+            out.kind = if both { "project" } else { "lock" };
+            out.differences = projects(a, b, both, session)?;
         }
         (Kind::Weights, Kind::Weights) | (Kind::Folder, Kind::Folder) => {
             out.weights = Some(weights(a, b, one == Kind::Folder, session)?);
@@ -262,7 +265,10 @@ fn lock(path: &Path) -> Result<Lockfile> {
 
 /// Two locks, and of two projects what stands in their manifests.
 fn projects(a: &Path, b: &Path, manifests: bool, session: &Session) -> Result<Vec<Difference>> {
-    let (ours, theirs) = (lock(a)?, lock(b)?);
+    let (mut ours, mut theirs) = (lock(a)?, lock(b)?);
+    if manifests {
+        (ours, theirs) = (as_it_lies(a, ours, session), as_it_lies(b, theirs, session));
+    }
     let mut all = Vec::new();
     if manifests {
         let text = |dir: &Path| read_text(&dir.join("pack.toml"));
@@ -293,6 +299,20 @@ fn projects(a: &Path, b: &Path, manifests: bool, session: &Session) -> Result<Ve
     Ok(all)
 }
 
+/// A project's lock with what lies beside its manifest now, which may have changed since it was locked. What cannot
+/// be read is compared as locked, and that is said.
+fn as_it_lies(dir: &Path, lock: Lockfile, session: &Session) -> Lockfile {
+    match Project::load(dir).and_then(|project| refreshed(&project, &lock, session)) {
+        // Manifests are compared as texts, and what was locked of them stays.
+        Ok(fresh) => Lockfile { meaning: lock.meaning, competition: lock.competition, ..fresh },
+        Err(error) => {
+            let dir = dir.display();
+            session.progress.warn(&format!("`{dir}` is compared as locked, for its files cannot be read: {error:#}"));
+            lock
+        }
+    }
+}
+
 /// Two files of no kind that `pack` knows better.
 fn files(a: &Path, b: &Path) -> Result<Vec<Difference>> {
     let open = |path: &Path| File::open(path).with_context(|| format!("cannot open `{}`", path.display()));
@@ -315,7 +335,7 @@ fn files(a: &Path, b: &Path) -> Result<Vec<Difference>> {
 fn weights(a: &Path, b: &Path, folders: bool, session: &Session) -> Result<Comparison> {
     let mut beside = BTreeMap::new();
     let (expected, found) = (tree(a, folders, session, &mut beside)?, tree(b, folders, session, &mut beside)?);
-    let name = Name::new("weights").expect("a name");
+    let name = Name::new(if folders { "folders" } else { "weights" }).expect("a name");
     let claim = Claim { output: &name, class: OutputClass::Weights, expected: &expected, found: &found, base: &[] };
     Ok(compare_in(&claim, &Bytes::Beside(&beside), session.jobs, &Task::hidden())?)
 }
@@ -382,7 +402,12 @@ pub fn text(out: &Outcome) -> String {
     }
     out.differences.iter().for_each(|one| difference(one, &mut text));
     if let Some(weights) = &out.weights {
-        text.push_str(&weights.text(&SIDES));
+        // The class is ours, and says nothing of two folders.
+        let lines = weights.text(&SIDES);
+        text.push_str(&match lines.split_once(" (weights): ") {
+            Some((name, rest)) => format!("{name}: {rest}"),
+            None => lines,
+        });
     }
     text
 }

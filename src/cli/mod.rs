@@ -294,19 +294,26 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&opened, bundle::opened)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bundle { file, project, with_inputs, open: None } => {
+        Command::Bundle { file, project, with_inputs, anyway, open: None } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
-            let bundled = bundle::bundle(&mut project, file, *with_inputs, &session)?;
+            let options = bundle::Options { with_inputs: *with_inputs, anyway: *anyway };
+            let bundled = bundle::bundle(&mut project, file, options, &session)?;
             out.show(&bundled, bundle::bundled)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {
+        Command::Verify { merge, competition, report, sign, .. } if !merge.is_empty() => {
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let merged = verify::merge(merge, competition.as_deref(), report.as_deref())?;
+            if let (Some(key), Some(folder)) = (&sign, report) {
+                for file in verify::sign(&merged, folder, key)? {
+                    Progress::new(verbosity).note(&format!("signed: {}", file.display()));
+                }
+            }
             out.show(&merged, verify::text::report)?;
             Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
-        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
+        Command::Verify { target, project, only, skip, replay, runner, image, competition, among, report, sign, .. } => {
             let session = open()?;
             let sign = sign.as_deref().map(key::read).transpose()?;
             let options = verify::Options {
@@ -316,8 +323,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 runner: runner.name.clone(),
                 image: image.clone(),
                 competition: competition.clone(),
+                among: among.clone(),
+                handed_in: false,
                 report: report.clone(),
             };
+            let target = target.as_deref().unwrap_or(Path::new("."));
             let verified = verify::target::verify(target, project.as_deref(), options, sign.as_ref(), &session)?;
             for file in &verified.signed {
                 session.progress.note(&format!("signed: {}", file.display()));
@@ -356,6 +366,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let session = open()?;
             let project = Project::load(&project.dir)?;
             let options = check::Options {
+                as_locked: false,
                 competition: competition.clone(),
                 rulebook: None,
                 deny_unknown: deny.is_some(),

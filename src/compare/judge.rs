@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::text::{UPDATE, number, number_beside, plain};
 use super::{Comparison, FileCause, FileClass, FileDifference, TensorChange, TensorDifference};
 use crate::competition::Tolerance;
 use crate::manifest::OutputClass;
@@ -67,7 +68,8 @@ impl std::fmt::Display for Answer {
             Answer::ConfirmedBits => f.write_str("confirmed: bits"),
             Answer::ConfirmedContent { but } => write!(f, "confirmed: bits of the content; {but}"),
             Answer::ConfirmedTolerance { limit, measured } => {
-                write!(f, "confirmed: tolerance, {measured:.3e} of the update where {limit:.3e} is allowed")
+                let measured = number_beside(*measured, *limit);
+                write!(f, "confirmed: tolerance, {measured} times the update where {} is allowed; {UPDATE}", plain(*limit))
             }
             Answer::Inconclusive { why } => write!(f, "inconclusive: {why}"),
             Answer::Refuted { why } => write!(f, "refuted: {why}"),
@@ -130,7 +132,8 @@ pub fn judge(comparison: &Comparison, tolerance: Option<&Tolerance>) -> Answer {
     if let (Some((measured, whose)), Some(limit)) = (&far, limit)
         && measured > &limit
     {
-        return Answer::Refuted { why: format!("{whose}: {measured:.3e} of the update, at most {limit:.3e} is allowed") };
+        let (measured, limit) = (number_beside(*measured, limit), plain(limit));
+        return Answer::Refuted { why: format!("{whose}: {measured} times the update, at most {limit} is allowed; {UPDATE}") };
     }
     if !open.is_empty() {
         return Answer::Inconclusive { why: first(&open) };
@@ -138,7 +141,10 @@ pub fn judge(comparison: &Comparison, tolerance: Option<&Tolerance>) -> Answer {
     match (far, limit) {
         (Some((measured, _)), Some(limit)) => Answer::ConfirmedTolerance { limit, measured },
         (Some((measured, whose)), None) => {
-            Answer::Inconclusive { why: format!("{whose}: {measured:.3e} of the update, and the competition states no limit") }
+            let measured = number(measured);
+            Answer::Inconclusive {
+                why: format!("{whose}: {measured} times the update, and the competition states no limit; {UPDATE}"),
+            }
         }
         (None, _) if !written.is_empty() => Answer::ConfirmedContent { but: first(&written) },
         (None, _) if comparison.class == OutputClass::Log => Answer::ShownOnly,

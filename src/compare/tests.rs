@@ -189,10 +189,13 @@ fn files_are_judged_by_class() {
 fn numbers_are_judged_by_the_limit_alone() {
     let one = |numbers| comparison(OutputClass::Weights, vec![], vec![changed(numbers)]);
     let near = one(Some(numbers(Some(1e-3))));
-    assert!(answer(&near, None).starts_with("inconclusive: tensor `w`: 1.000e-3 of the update, and the competition states no"));
+    assert!(answer(&near, None).starts_with("inconclusive: tensor `w`: 1.0e-3 times the update, and the competition states no"));
     assert_eq!(judge(&near, Some(&limit(1e-2))), Answer::ConfirmedTolerance { limit: 1e-2, measured: 1e-3 });
     assert_eq!(judge(&near, Some(&limit(1e-3))), Answer::ConfirmedTolerance { limit: 1e-3, measured: 1e-3 });
-    assert!(answer(&near, Some(&limit(1e-4))).starts_with("refuted: tensor `w`: 1.000e-3 of the update, at most 1.000e-4"));
+    assert!(
+        answer(&near, Some(&limit(1e-4)))
+            .starts_with("refuted: tensor `w`: 1.0e-3 times the update, at most 1e-4 is allowed; the update is what")
+    );
     assert_eq!(judge(&near, Some(&limit(f64::NAN))).word(), "inconclusive", "no limit");
     assert_eq!(judge(&near, Some(&Tolerance { relative: None, ..limit(1.0) })).word(), "inconclusive");
     assert_eq!(judge(&one(Some(numbers(None))), Some(&limit(1.0))).word(), "inconclusive", "no base");
@@ -228,6 +231,19 @@ fn numbers_are_judged_by_the_limit_alone() {
 }
 
 #[test]
+fn a_number_is_seen_on_its_side_of_a_limit() {
+    use super::text::{number, number_beside, plain};
+    assert_eq!(
+        (number(2.215e-9), number(0.0), plain(1e-3), plain(0.0)),
+        ("2.2e-9".into(), "0".into(), "1e-3".into(), "0".into())
+    );
+    assert_eq!(number_beside(2.215e-9, 0.0), "2.2e-9");
+    assert_eq!(number_beside(1.004e-3, 1e-3), "1.004e-3", "beyond");
+    assert_eq!(number_beside(9.99e-4, 9.995e-4), "9.99e-4", "within");
+    assert_eq!(number_beside(1e-3, 1e-3), "1.0e-3");
+}
+
+#[test]
 fn a_comparison_is_json_that_comes_back_and_text_that_is_escaped() {
     let mut one = comparison(
         OutputClass::Weights,
@@ -239,7 +255,7 @@ fn a_comparison_is_json_that_comes_back_and_text_that_is_escaped() {
     assert_eq!(serde_json::from_str::<Comparison>(&json).unwrap(), one);
     let text = one.to_string();
     assert!(!text.contains('\u{1b}'), "{text}");
-    assert!(text.contains("w: F32, 1 of 2 elements equal, at most 1 units in the last place; 2.500e-1 of the update"), "{text}");
+    assert!(text.contains("w: F32, 1 of 2 elements equal, at most 1 unit in the last place; 2.5e-1 times the update"), "{text}");
     for answer in [judge(&one, None), judge(&one, Some(&limit(1.0))), Answer::ShownOnly] {
         let json = serde_json::to_string(&answer).unwrap();
         assert_eq!(serde_json::from_str::<Answer>(&json).unwrap(), answer);

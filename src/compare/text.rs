@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::{Comparison, Distance, FileCause, FileDifference, Module, TensorChange, TensorDifference};
+use crate::text::count;
 use crate::weights::shown;
 
 /// Lines of each kind that are shown; a report in JSON has them all.
@@ -18,6 +19,26 @@ pub struct Words {
     pub found: &'static str,
 }
 
+/// What a relative distance is held against.
+pub(crate) const UPDATE: &str = "the update is what the claimed training changed of its base";
+
+/// A distance or a limit, in two digits: `2.2e-9`, and `0` for none.
+pub(crate) fn number(value: f64) -> String {
+    if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
+}
+
+/// A distance in as many digits as it takes to be seen on its own side of a limit.
+pub(crate) fn number_beside(value: f64, limit: f64) -> String {
+    let shows = |text: &String| text.parse::<f64>().is_ok_and(|shown| (shown > limit) == (value > limit));
+    let more = (1..=17).map(|digits| format!("{value:.digits$e}"));
+    [number(value)].into_iter().chain(more).find(shows).unwrap_or_else(|| plain(value))
+}
+
+/// A limit as it was written, or nearly: `1e-3`, and `0` for none.
+pub(crate) fn plain(value: f64) -> String {
+    if value == 0.0 { "0".to_owned() } else { format!("{value:e}") }
+}
+
 /// A claim and its replay.
 pub const REPLAY: Words = Words { expected: "the claim", found: "the replay" };
 /// Two things of which neither is the right one.
@@ -27,9 +48,14 @@ pub(super) fn comparison(comparison: &Comparison, words: &Words, f: &mut fmt::Fo
     let (output, class) = (&comparison.output, comparison.class.as_str());
     if comparison.is_identical() {
         let (files, bytes) = (comparison.equal_files, comparison.equal_bytes);
-        return writeln!(f, "{output} ({class}): {files} files, {bytes} bytes, all equal");
+        return writeln!(f, "{output} ({class}): {}, {bytes} bytes, all equal", count(files, "file", "files"));
     }
-    writeln!(f, "{output} ({class}): {} files equal, {} differ", comparison.equal_files, comparison.files.len())?;
+    writeln!(
+        f,
+        "{output} ({class}): {} equal, {} differ",
+        count(comparison.equal_files, "file", "files"),
+        comparison.files.len()
+    )?;
     some(f, &comparison.files, "files", |one| file(one, words))?;
     if let Some(tensors) = &comparison.tensors {
         writeln!(f, "  tensors: {} equal, {} differ", tensors.equal, tensors.differences.len())?;
@@ -41,7 +67,7 @@ pub(super) fn comparison(comparison: &Comparison, words: &Words, f: &mut fmt::Fo
         if let Some(overall) = &tensors.overall {
             write!(f, "  all together: {} of {} elements equal", overall.equal_elements, overall.elements)?;
             if let Some(ulp) = overall.ulp {
-                write!(f, ", at most {ulp} units in the last place")?;
+                write!(f, ", at most {}", count(ulp, "unit in the last place", "units in the last place"))?;
             }
             match overall.distance {
                 Some(found) => writeln!(f, "; {}", distance(&found))?,
@@ -101,7 +127,7 @@ pub(crate) fn tensor(one: &TensorDifference, words: &Words) -> String {
             let Some(numbers) = &one.numbers else { return format!("{name}: {dtype}, bytes differ") };
             let mut line = format!("{name}: {dtype}, {} of {} elements equal", numbers.equal, numbers.elements);
             if let Some(ulp) = numbers.ulp {
-                line.push_str(&format!(", at most {ulp} units in the last place"));
+                line.push_str(&format!(", at most {}", count(ulp, "unit in the last place", "units in the last place")));
             }
             if !numbers.is_finite() {
                 let (claim, replay) = (numbers.not_finite_expected, numbers.not_finite_found);
@@ -125,7 +151,7 @@ fn module(module: &Module) -> String {
 
 fn distance(found: &Distance) -> String {
     let relative = match found.relative {
-        Some(relative) => format!("{relative:.3e} of the update"),
+        Some(relative) => format!("{} times the update", number(relative)),
         None if found.update == 0.0 => "relative to an update of zero".to_owned(),
         None => "beyond a double".to_owned(),
     };

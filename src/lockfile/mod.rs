@@ -214,7 +214,7 @@ fn difference(old: &Artifact, new: &Artifact) -> String {
         let added = b.keys().filter(|path| !a.contains_key(*path)).count();
         let removed = a.keys().filter(|path| !b.contains_key(*path)).count();
         if changed + added + removed > 0 {
-            return format!("{changed} files changed, {added} added, {removed} removed");
+            return format!("{} changed, {added} added, {removed} removed", crate::text::count(changed, "file", "files"));
         }
     }
     if before != after {

@@ -117,7 +117,7 @@ fn declared(facts: &Facts, steps: &[(&Name, &Step)], limit: f64) -> Finding {
             .at(line)
             .next("say less `hours` under the steps; each is stopped after its own")
     } else {
-        Finding::pass(format!("{names} stopped after {sum} hours together, the track allows {limit}; a replay measures it"))
+        Finding::pass(format!("{names} may take at most {sum} hours together, the track allows {limit}; a replay measures it"))
             .at(line)
     }
 }

@@ -128,3 +128,24 @@ print('ed25519:' + base64.b64encode(key.public_key().public_bytes(Encoding.Raw, 
 ";
     assert_eq!(python(script, &[pem.to_str().unwrap()]), public);
 }
+
+/// Without a key nobody judges, and nothing is refused; with one that counts and content that was changed, that is said.
+#[test]
+fn what_nobody_judged_is_not_refused() {
+    let (bench, public) = with_key();
+    let built = bench.json("build --sign");
+    let file = bench.dir().join("e.json");
+    std::fs::copy(envelope(&bench, &built), &file).unwrap();
+    let show = |words: &[&str]| {
+        let mut command = bench.command(&[&["attest", "show", file.to_str().unwrap()], words].concat());
+        command.current_dir(bench.dir().join("home"));
+        bench.ran(&command.output().unwrap()).good().out
+    };
+    let said = show(&[]);
+    assert!(
+        said.contains("  not judged: no key was given, and no competition here lists one") && !said.contains("REFUSED"),
+        "{said}"
+    );
+    let said = show(&["--key", &public]);
+    assert!(said.contains("(given by you)") && !said.contains("not judged"), "{said}");
+}

@@ -168,7 +168,7 @@ fn public_inputs_are_fetched_by_pin() {
     assert!(!whole.contains("public"), "{whole}");
     bench.forget_bytes();
     let opened = bench.run("bundle ../b.pack.tar --open ../theirs").good().out;
-    assert!(opened.contains("1 public artifacts, 40.0 kB, are to be fetched by pin: `pack fetch ../theirs`"), "{opened}");
+    assert!(opened.contains("1 public artifact, 40.0 kB, is to be fetched by pin: `pack fetch ../theirs`"), "{opened}");
     let refused = bench.run("build --locked --offline ../theirs");
     assert_eq!(refused.code, 2);
     let expected = "are not in the store: model `base`\nhelp: run `pack fetch`\n";
@@ -206,8 +206,41 @@ fn two_bundles_differ_as_their_projects_do() {
     let same = bench.run("diff ../first.pack.tar ../b.pack.tar");
     assert_eq!(same.code, 0, "{}", same.all());
     bench.write("serve.sh", "#!/bin/sh\necho other\n");
-    bundled(&bench);
+    bench.run("bundle ../b.pack.tar --anyway").good();
     let differs = bench.run("diff ../first.pack.tar ../b.pack.tar");
     assert_eq!(differs.code, 1, "{}", differs.all());
     assert!(differs.out.contains("serve.sh"), "{}", differs.all());
+}
+
+/// What a step would now make from something else is handed in only by whoever says so, and signed words about other
+/// images never are.
+#[test]
+fn stale_work_is_not_handed_in_unnoticed() {
+    const NONE: &str =
+        "no build statement for this lock: nothing says what the images are claimed to be; `pack build --sign` writes one";
+    let (bench, _) = complete();
+    let good = bench.run("bundle ../good.pack.tar").good().out;
+    assert!(good.contains("build-") && !good.contains("not in it") && !good.contains(NONE), "{good}");
+    bench.write("prepare.py", "print('otherwise')\n");
+    let before = bench.read("pack.lock");
+    let refused = bench.run("bundle ../stale.pack.tar");
+    assert_eq!(refused.code, 2, "{}", refused.all());
+    let because = "`mix`: step `prepare` now sees other code, inputs, settings or packages than when it was made";
+    assert!(
+        refused.err.contains(&format!("error: stale: output {because}\nhelp: `pack train --again` makes it anew")),
+        "{}",
+        refused.err
+    );
+    assert!(!bench.dir().join("stale.pack.tar").exists());
+    assert_eq!(bench.read("pack.lock"), before, "what is refused changes nothing");
+    let anyway = bench.run("bundle ../stale.pack.tar --anyway").good().out;
+    assert!(anyway.contains(&format!("STALE, and in it: output {because}\n")), "{anyway}");
+    assert!(anyway.contains("is about other images: its lock is another\n") && anyway.contains(NONE), "{anyway}");
+    let listed = bench.run("inspect ../stale.pack.tar").good().out;
+    assert!(!listed.contains(".dsse.json"), "{listed}");
+    // Made anew and signed anew, it is handed in without a word.
+    bench.run("adopt mix=made").good();
+    bench.run("build --sign").good();
+    let fresh = bench.run("bundle ../fresh.pack.tar").good().out;
+    assert!(!fresh.contains("STALE") && !fresh.contains(NONE) && fresh.contains("its lock is another"), "{fresh}");
 }

@@ -46,7 +46,7 @@ fn weights() {
         (
             "flipped",
             safe(&[(A, "F16", &[2, 2], &flipped), ("norm", "F16", &[1], &norm)]),
-            "lora_A.weight: F16, 3 of 4 elements equal, at most 1 units in the last place",
+            "lora_A.weight: F16, 3 of 4 elements equal, at most 1 unit in the last place",
         ),
         ("renamed", safe(&[(A, "F16", &[2, 2], &base), ("norm2", "F16", &[1], &norm)]), "norm: renamed, B calls it norm2"),
         ("added", safe(&[(A, "F16", &[2, 2], &base), ("norm", "F16", &[1], &norm), ("x", "U8", &[1], &[1])]), "in B alone: x"),
@@ -198,4 +198,38 @@ fn locks_and_images() {
     let ran = diff(&bench, &before, ".");
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("run `pack lock` in it"), "{}", ran.err);
+}
+
+/// Of two projects the files count as they lie, though both were locked alike; folders are called folders.
+#[test]
+fn projects_differ_by_their_files() {
+    let bench = Bench::tiny();
+    bench.run("lock").good();
+    copy(&bench.at(""), &bench.dir().join("other"));
+    same(&diff(&bench, ".", "../other"));
+    fs::write(bench.dir().join("other/prepare.py"), "print('otherwise')\n").unwrap();
+    differs(&diff(&bench, ".", "../other"), &["prepare.py", "+print('otherwise')"]);
+    assert_eq!(diff(&bench, "pack.lock", "../other/pack.lock").code, 0, "the locks are the same");
+    let folders = diff(&bench, "raw", "model");
+    differs(&folders, &["folders: 0 files equal, 3 differ"]);
+    // And a check says that the lock is behind.
+    bench.run("check --only lock-answers").good();
+    bench.write("serve.sh", "#!/bin/sh\necho other\n");
+    let ran = bench.run("check --only lock-answers");
+    assert_eq!(ran.code, 1, "{}", ran.all());
+    assert!(
+        ran.out.contains(
+            "lock-answers: pack.lock does not answer pack.toml: beside it: ~ code code 1 file changed, 0 added, 0 removed"
+        ),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("next: run `pack lock`"), "{}", ran.out);
+    fs::rename(bench.at("raw"), bench.dir().join("gone")).unwrap();
+    let ran = bench.run("check --only lock-answers --deny unknown");
+    assert!(
+        ran.code == 1 && ran.out.contains("unknown  lock-answers: what lies beside pack.toml cannot be taken as it is"),
+        "{}",
+        ran.all()
+    );
 }

@@ -252,6 +252,8 @@ fn the_qlora_template_is_judged_under_the_2023_rules() {
     for (path, bytes) in crate::qlora::files("qlora-4090") {
         bench.write(path, bytes);
     }
+    // The lock is made of the programs alone, and files beside the manifest are looked at.
+    bench.write(".packignore", ".packignore\nREADME.md\nrequirements.txt\n");
     let (_, mut lock) = crate::qlora::locked("qlora-4090");
     let store = Store::open(bench.store(), &bench.dir().join("memory")).unwrap();
     for (path, bytes) in crate::qlora::files("qlora-4090") {

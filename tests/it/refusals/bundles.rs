@@ -521,8 +521,15 @@ fn in_place() {
     fs::remove_file(bench.at("notes.pack.tar")).unwrap();
     bench.run("bundle notes.pack.tar").good();
     bench.run("bundle notes.pack.tar").good();
+    says(
+        "bundle ../nodir/x.pack.tar",
+        "error: cannot write `../nodir/x.pack.tar`: there is no folder `../nodir`\nhelp: `mkdir -p ../nodir` makes it, or name another place",
+    );
     // A folder that is there is not opened into.
-    says("bundle notes.pack.tar --open raw", "error: cannot take `notes.pack.tar`\ncaused by: cannot create `raw`");
+    says(
+        "bundle notes.pack.tar --open raw",
+        "error: `raw` is there already, and a bundle is opened into a new folder\nhelp: name a folder that is not there yet",
+    );
     assert_eq!(bench.read("raw/a.txt"), "one\n");
     // Without its bytes an output cannot be handed in.
     fs::remove_file(bench.blob(b"mixed\n")).unwrap();
