@@ -4,7 +4,7 @@ use super::*;
 use crate::artifact::Name;
 use crate::digest::Digest;
 use crate::record::{Gpu, Isolation};
-use crate::report::{Images, Inputs, Rules, Serving, Subject, Training, VERSION};
+use crate::report::{ImageAnswer, Images, Inputs, Rules, Serving, Subject, Training, VERSION};
 
 fn step(name: &str, answer: Answer, how: Option<How>) -> StepAnswer {
     StepAnswer {
@@ -28,7 +28,10 @@ fn claims(rules: Answer, inputs: Answer, image: Answer, steps: Vec<StepAnswer>) 
     Claims {
         rules: Rules { answer: rules, findings: Vec::new(), passed: 0, not_asked: Vec::new() },
         inputs: Inputs { answer: inputs, problems: Vec::new(), artifacts: 0, bytes: 0, basis: BTreeMap::new() },
-        image: Images { answer: image, images: Vec::new() },
+        image: Images {
+            answer: image,
+            images: vec![ImageAnswer { image: "serve".into(), answer: image, claimed: None, rebuilt: None, because: None }],
+        },
         training: Training { answer, steps, unmade: Vec::new() },
         serving: Serving { answer: Answer::NotChecked },
     }
