@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The speed of `pack check`: a model tensor by tensor against the rate of SHA-256, headers alone, a second check,
 # and text. Usage: benches/check.sh [WORKDIR]     needs: a release build, python3, openssl, GNU time, disk for twice GIB
-# GIB=6 is the size of the model. Figures go into docs/performance.md by hand.
+# GIB=6 is the size of the model, TEXT=1000 that of each of the two files of text, in MB. Figures go into docs/performance.md by hand.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 pack=${PACK:-$here/target/release/pack}
 work=${1:-$(mktemp -d)}
 gib=${GIB:-6}
+mb=${TEXT:-1000}
 mkdir -p "$work"
 export PACK_STORE=$work/store HOME=$work
 cd "$work"
@@ -20,10 +21,10 @@ row() { printf '| %s | %s s | %s MiB |\n' "$1" "$2" "$(($3 / 1024))"; }
 rate() { awk -v b="$1" -v s="$2" 'BEGIN { printf "%.2f", b / s / 1e9 }'; }
 
 mkdir -p full/model text/data
-python3 - "$gib" <<'PY'
+python3 - "$gib" "$mb" <<'PY'
 # A model of Llama's form in shards of 1 GiB, of random finite numbers; each shard of its own bytes.
 import json, os, struct, sys
-gib, mib = int(sys.argv[1]), 1 << 20
+gib, mb, mib = int(sys.argv[1]), int(sys.argv[2]), 1 << 20
 base = bytearray(os.urandom(64 * mib))
 for at in range(1, len(base), 2): base[at] &= 0x3f          # bf16 below 2: no exponent is all ones
 per = 16                                                     # tensors of 64 MiB a shard
@@ -42,10 +43,10 @@ open("full/model/config.json", "w").write('{"model_type": "llama"}')
 line = '{"prompt": "What does a hare do in March?", "answer": "It runs across the fields as if it were mad, and boxes."}\n'
 with open("text/data/train.jsonl", "w") as out:
     block = line * 10000
-    for _ in range(1_000_000_000 // len(block)): out.write(block)
+    for _ in range(mb * 1_000_000 // len(block)): out.write(block)
 with open("text/data/one-line.jsonl", "w") as out:
     out.write('{"text": "')
-    for _ in range(1000): out.write("x y z. " * 150_000)
+    for _ in range(mb): out.write("x y z. " * 143_000)
     out.write('"}\n')
 PY
 printf 'print(1)\n' | tee full/serve.py > text/serve.py
@@ -99,8 +100,8 @@ echo '|---|---|---|'
 forget; run "$pack" check full --only base-approved; row "\`check --only base-approved\`, $gib GiB tensor by tensor, first" "$t" "$m"; tensors=$t
 run "$pack" check full; row "\`check\`, all rules, again" "$t" "$m"
 forget; run "$pack" check full --only weights-format --only weights-memory --only weights-fit; row "the rules on headers alone, nothing remembered" "$t" "$m"
-forget; run "$pack" --jobs 1 check text --only no-secrets --only data-generated-text; row "\`check\`, 2.05 GB of text on one core, first" "$t" "$m"; text=$t
+forget; run "$pack" --jobs 1 check text --only no-secrets --only data-generated-text; row "\`check\`, two files of $mb MB of text on one core, first" "$t" "$m"; text=$t
 run "$pack" check text; row "\`check\`, all rules, again" "$t" "$m"
 echo
 echo "by tensor: $(rate "$model" "$tensors") GB/s, $(awk -v b="$model" -v s="$tensors" -v r="$rate" 'BEGIN { printf "%.2f", b / s / 1e9 / r }') of what $cores cores hash"
-echo "text: $(awk -v s="$text" 'BEGIN { printf "%.0f", 2050 / s }') MB/s on one core"
+echo "text: $(awk -v s="$text" -v m="$mb" 'BEGIN { printf "%.0f", 2 * m / s }') MB/s on one core"

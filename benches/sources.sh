@@ -151,6 +151,7 @@ hub() {
     echo "curl / pack: $(ratio "$hand" "$t")"
   done
   kill "$server"
+  trap - EXIT
 }
 
 cache() {
@@ -162,12 +163,13 @@ cache() {
   rm -rf store/blobs/sha256/* home/.cache/pack-memory
   run openssl sha256 weights.bin
   row 'Hub cache, 2 GiB: openssl sha256' "$t" "$m"
-  sync; before=$(df --output=used -B1 . | tail -1)
+  before=$(du -s . | cut -f1)
   run "$pack" fetch -q large
-  sync; after=$(df --output=used -B1 . | tail -1)
+  after=$(du -s . | cut -f1)
   row 'Hub cache, 2 GiB: pack fetch' "$t" "$m"
-  echo "more on the disk: $(((after - before) >> 10)) KiB"
+  echo "more on the disk: $((after - before)) KiB"
   kill "$server"
+  trap - EXIT
 }
 
 echo '| what | time | peak memory |'

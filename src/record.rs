@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::Name;
 use crate::digest::Digest;
+use crate::text::harmless_json;
 use crate::tree::Tree;
 
 /// The version of this form that is written.
@@ -249,7 +250,7 @@ impl Record {
 
     /// The text: JSON for people, in one order.
     pub fn emit(&self) -> String {
-        serde_json::to_string_pretty(self).expect("every field has a JSON form") + "\n"
+        harmless_json(&serde_json::to_string_pretty(self).expect("every field has a JSON form")) + "\n"
     }
 }
 

@@ -13,6 +13,7 @@ use crate::compare::Comparison;
 use crate::copies::Copies;
 use crate::digest::Digest;
 use crate::record::{Execution, Host};
+use crate::text::harmless_json;
 
 /// The version of this form that is written.
 pub const VERSION: u32 = 1;
@@ -327,6 +328,8 @@ pub struct Serving {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Acceptance {
+    /// Whether the competition file is the submission's own.
+    pub own_rules: bool,
     /// What it asks of each claim, in its own words.
     pub asked: BTreeMap<String, String>,
     /// Whether every one is met.
@@ -363,6 +366,6 @@ impl Report {
 
     /// The text: JSON for people, in one order.
     pub fn emit(&self) -> String {
-        serde_json::to_string_pretty(self).expect("every field has a JSON form") + "\n"
+        harmless_json(&serde_json::to_string_pretty(self).expect("every field has a JSON form")) + "\n"
     }
 }

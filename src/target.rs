@@ -38,7 +38,7 @@ pub enum TargetError {
         source: io::Error,
     },
     /// A folder of another kind.
-    #[error("`{path}` is neither a project nor an image: it has no pack.toml and no oci-layout")]
+    #[error("`{path}` is neither a project nor an image: it has no pack.toml and no oci-layout; a bundle is a file")]
     Folder {
         /// Which.
         path: PathBuf,

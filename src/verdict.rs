@@ -21,8 +21,19 @@ pub fn default_accept() -> Accept {
     }
 }
 
+/// Whose rules a submission is judged by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// Built in, or given by who verifies.
+    Organizers,
+    /// The project's own file, by who made it.
+    Own,
+    /// The own file of a submission that somebody handed in: it may say anything.
+    Strangers,
+}
+
 /// Whether the answers suffice, and what is short.
-pub fn acceptance(claims: &Claims, accept: &Accept) -> Acceptance {
+pub fn acceptance(claims: &Claims, accept: &Accept, whose: Whose) -> Acceptance {
     let replay = accept.replay.as_deref().unwrap_or("full");
     let asked = [
         ("rules", accept.rules.as_str()),
@@ -73,8 +84,11 @@ pub fn acceptance(claims: &Claims, accept: &Accept) -> Acceptance {
     let serving = claims.serving.answer;
     let not_asked = serving == Answer::NotChecked && accept.serving == "not-checked";
     ask("serving", serving == Answer::Confirmed || not_asked, serving.as_str(), &accept.serving);
+    if whose == Whose::Strangers {
+        short.push("competition: the rules are the submission's own; `--competition FILE` judges by yours".to_owned());
+    }
     let asked = asked.into_iter().map(|(claim, word)| (claim.to_owned(), word.to_owned())).collect();
-    Acceptance { asked, met: short.is_empty(), short }
+    Acceptance { own_rules: whose != Whose::Organizers, asked, met: short.is_empty(), short }
 }
 
 /// The weakest of several answers of one claim; `none` where there are none.
@@ -247,9 +261,11 @@ pub enum MergeError {
 
 /// One report of several that were made on different machines. What any of them refutes is refuted; else the
 /// strongest answer stands, step by step: one machine confirms what another could not check.
-pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Report, MergeError> {
+/// `whose`: by whose rules the reports were judged.
+pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) -> Result<Report, MergeError> {
     let mut all = reports.into_iter();
     let mut merged = all.next().ok_or(MergeError::Nothing)?;
+    let mut notes = notes(&merged);
     for (at, other) in all.enumerate() {
         let number = at + 2;
         let pairs = [
@@ -262,6 +278,7 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Repo
                 return Err(MergeError::Other { number, what, expected, found });
             }
         }
+        notes.extend(self::notes(&other));
         for (kind, identity) in &other.subject.images {
             if let Some(mine) = merged.subject.images.get(kind).filter(|mine| *mine != identity) {
                 let (expected, found) = (mine.config.to_string(), identity.config.to_string());
@@ -275,9 +292,16 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Repo
         if stronger(theirs.inputs.answer, mine.inputs.answer) {
             mine.inputs = theirs.inputs;
         }
-        if stronger(theirs.image.answer, mine.image.answer) {
-            mine.image = theirs.image;
+        for image in theirs.image.images {
+            match mine.image.images.iter_mut().find(|one| one.image == image.image) {
+                Some(one) if stronger(image.answer, one.answer) || (one.rebuilt.is_none() && image.rebuilt.is_some()) => {
+                    *one = image
+                }
+                Some(_) => {}
+                None => mine.image.images.push(image),
+            }
         }
+        mine.image.answer = weakest(mine.image.images.iter().map(|image| image.answer), Answer::NotChecked);
         if stronger(theirs.serving.answer, mine.serving.answer) {
             mine.serving = theirs.serving;
         }
@@ -300,9 +324,17 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, made: String) -> Result<Repo
         merged.subject.images.extend(other.subject.images);
     }
     merged.not_checked = not_checked(&merged.claims);
-    merged.accept = acceptance(&merged.claims, accept);
+    merged.not_checked.extend(notes);
+    merged.not_checked.push("merged from reports as they are: whose they are was not checked here".to_owned());
+    merged.accept = acceptance(&merged.claims, accept, whose);
     merged.made = made;
     Ok(merged)
+}
+
+/// What a report says beside what follows from its claims: whose rules those are, whose signatures are missing.
+fn notes(report: &Report) -> std::collections::BTreeSet<String> {
+    let follows = not_checked(&report.claims);
+    report.not_checked.iter().filter(|line| !follows.contains(line)).cloned().collect()
 }
 
 /// Whether an answer is to stand in place of another.

@@ -216,9 +216,9 @@ pub(super) enum Command {
         after_help = "Exit 0 only where everything that the competition asks for is confirmed; else 1, and the verdict is partial."
     )]
     Verify {
-        /// A project, a bundle, or with `--project` an OCI layout or archive that is claimed to be its image
-        #[arg(default_value = ".", value_name = "TARGET")]
-        target: PathBuf,
+        /// A project [default: here], a bundle, or with `--project` an OCI layout or archive that is claimed to be its image
+        #[arg(value_name = "TARGET")]
+        target: Option<PathBuf>,
         /// The project of a layout or archive
         #[arg(long, value_name = "DIR")]
         project: Option<PathBuf>,
@@ -239,6 +239,9 @@ pub(super) enum Command {
         /// Judge by this competition: a built-in name, or your own copy of the file
         #[arg(long, value_name = "NAME|FILE")]
         competition: Option<String>,
+        /// A folder with others' submissions, for the rules that compare them
+        #[arg(long, value_name = "DIR")]
+        among: Option<PathBuf>,
         /// Where report.json and the logs of replays go [default: `.pack/verify` in the project]
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
@@ -246,7 +249,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEY", num_args = 0..=1, default_missing_value = DEFAULT_KEY)]
         sign: Option<String>,
         /// Put together reports that were made on different machines, and verify nothing
-        #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["only", "skip", "image", "project"])]
+        #[arg(long, value_name = "REPORT", num_args = 1.., conflicts_with_all = ["target", "only", "skip", "image", "project", "among"])]
         merge: Vec<PathBuf>,
     },
     /// Judge what is locked by the competition's rules, as locked; each answer says how it is known

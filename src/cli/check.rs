@@ -194,7 +194,7 @@ fn ruled_as_locked(mut fresh: Lockfile, lock: &Lockfile) -> Lockfile {
 }
 
 /// Where two competition files differ, by their top tables.
-fn differences(old: &str, new: &str) -> Vec<String> {
+pub(super) fn differences(old: &str, new: &str) -> Vec<String> {
     let parse = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
     let (old, new) = (parse(old), parse(new));
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the named file")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -227,8 +228,9 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
         }
         Kind::Requirements => {
             let found = parse_requirements(&clean()?);
-            if !found.problems.is_empty() {
-                let lines: Vec<String> = found.problems.iter().map(|(line, what)| format!("line {line}: {what}")).collect();
+            let problems = found.problems_beside(&BTreeSet::new());
+            if !problems.is_empty() {
+                let lines: Vec<String> = problems.iter().map(|(line, what)| format!("line {line}: {what}")).collect();
                 bail!(Problem::new(lines.join(", ")));
             }
             let hashed = found.lines.iter().filter(|line| line.exact && !line.hashes.is_empty()).count();

@@ -294,12 +294,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&bundled, bundle::bundled)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Verify { merge, competition, report, .. } if !merge.is_empty() => {
+        Command::Verify { merge, competition, report, sign, .. } if !merge.is_empty() => {
+            let sign = sign.as_deref().map(key::read).transpose()?;
             let merged = verify::merge(merge, competition.as_deref(), report.as_deref())?;
+            if let (Some(key), Some(folder)) = (&sign, report) {
+                for file in verify::sign(&merged, folder, key)? {
+                    Progress::new(verbosity).note(&format!("signed: {}", file.display()));
+                }
+            }
             out.show(&merged, verify::text::report)?;
             Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
-        Command::Verify { target, project, only, skip, replay, runner, image, competition, report, sign, .. } => {
+        Command::Verify { target, project, only, skip, replay, runner, image, competition, among, report, sign, .. } => {
             let session = open()?;
             let sign = sign.as_deref().map(key::read).transpose()?;
             let options = verify::Options {
@@ -309,8 +315,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 runner: runner.name.clone(),
                 image: image.clone(),
                 competition: competition.clone(),
+                among: among.clone(),
+                handed_in: false,
                 report: report.clone(),
             };
+            let target = target.as_deref().unwrap_or(Path::new("."));
             let verified = verify::target::verify(target, project.as_deref(), options, sign.as_ref(), &session)?;
             for file in &verified.signed {
                 session.progress.note(&format!("signed: {}", file.display()));

@@ -127,6 +127,8 @@ pub(super) fn fill(net: &Net, url: &Url, sink: &mut Sink<'_>, task: &Task) -> Re
         for _ in 0..workers.count {
             scope.spawn(|| work(None));
         }
+        // A disk that fails is met by whoever writes next, and told there.
+        scope.spawn(|| drop(pieces.write_back()));
         sink.follow(&pieces).inspect_err(|_| shared.stop.store(true, Ordering::SeqCst))
     });
     followed?;

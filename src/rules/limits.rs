@@ -2,6 +2,8 @@
 //!
 //! Layer 2 (decisions): pure. A bound that only says "at least" says so.
 
+use std::collections::BTreeMap;
+
 use super::{Facts, Finding, whole};
 use crate::artifact::{Artifact, Role};
 use crate::progress::bytes;
@@ -39,11 +41,14 @@ pub(super) fn disk(facts: &Facts) -> Vec<Finding> {
     }]
 }
 
+/// Files of one format: their bytes, and those of each type of element.
+type Set = (u64, Vec<(&'static str, u64)>);
+
 /// Bytes that an artifact's weights take at least as they are stored: by the headers' tensors where they are at
 /// hand, else by the files. A model may lie there in two formats, of which one is loaded: the smaller counts.
-fn least_of(facts: &Facts, artifact: &Artifact, types: &mut std::collections::BTreeMap<&'static str, u64>) -> u64 {
+fn least_of(facts: &Facts, artifact: &Artifact, types: &mut BTreeMap<&'static str, u64>) -> u64 {
     let is_weights = |path: &str| [".safetensors", ".gguf", ".bin", ".pth"].iter().any(|end| path.ends_with(end));
-    let mut sets: std::collections::BTreeMap<Option<&str>, (u64, Vec<(&'static str, u64)>)> = Default::default();
+    let mut sets: BTreeMap<Option<&str>, Set> = BTreeMap::new();
     for file in artifact.files.iter().flat_map(|tree| tree.files()).filter(|file| is_weights(file.path.as_str())) {
         let set = sets.entry(file.path.as_str().rsplit('.').next()).or_default();
         let header = facts.weights_of(artifact).find(|one| one.path == file.path.as_str()).and_then(|one| one.found.header());
@@ -72,7 +77,7 @@ pub(super) fn memory(facts: &Facts) -> Vec<Finding> {
     let Some(serve) = &facts.manifest.serve else { return Vec::new() };
     let served = |name| serve.weights.contains(name) || serve.models.as_ref().is_none_or(|models| models.contains(name));
     let (mut least, mut largest) = (0u64, None);
-    let mut types = std::collections::BTreeMap::new();
+    let mut types = BTreeMap::new();
     for artifact in facts.lock.artifacts.iter().filter(|a| matches!(a.role, Role::Model | Role::Weights) && served(&a.name)) {
         let size = least_of(facts, artifact, &mut types);
         least = least.saturating_add(size);

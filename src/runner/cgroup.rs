@@ -6,7 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns its control groups")]
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -31,10 +32,29 @@ pub(super) struct Group {
     limited: bool,
 }
 
-impl Group {
-    /// Removes them.
+/// Control groups that can be removed whatever this process's root is.
+pub(super) struct Held(Vec<(File, OsString)>);
+
+impl Held {
+    /// Removes them. The kernel needs a moment after a group's last process.
     pub(super) fn remove(&self) {
-        self.folders().iter().for_each(|folder| remove(folder));
+        for (above, name) in &self.0 {
+            for wait in (10..).step_by(10).take(60) {
+                match rustix::fs::unlinkat(above, name, rustix::fs::AtFlags::REMOVEDIR) {
+                    Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(wait)),
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Holds on to the folders above them: the box's root takes the place of the host's for whoever shares its mounts,
+    /// and then no path leads there any more.
+    pub(super) fn held(&self) -> Held {
+        let above = |folder: &PathBuf| Some((File::open(folder.parent()?).ok()?, folder.file_name()?.to_owned()));
+        Held(self.folders().iter().filter_map(above).collect())
     }
 
     pub(super) fn folders(&self) -> Vec<PathBuf> {
@@ -174,14 +194,9 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Removes a group. The kernel needs a moment after its last process.
+/// Removes a group that never had a process.
 fn remove(folder: &Path) {
-    for _ in 0..100 {
-        match fs::remove_dir(folder) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
-            _ => return,
-        }
-    }
+    drop(fs::remove_dir(folder));
 }
 
 /// How often the kernel has ended a process of this machine for want of memory, in a group or at all.

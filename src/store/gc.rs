@@ -106,6 +106,7 @@ impl Alone<'_> {
                 drop(fs::remove_file(store.trust_path(&digest)));
             }
         }
+        let mut dead = Vec::new();
         let mut folders = vec![store.blobs(), store.memory.join("trust"), store.root.join("refused")];
         if let Ok(kinds) = fs::read_dir(store.memory.join("cache")) {
             folders.extend(kinds.flatten().map(|kind| kind.path()));
@@ -123,17 +124,18 @@ impl Alone<'_> {
                 } else {
                     continue;
                 };
-                // A folder of small files that waited for their names.
-                for inner in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                    remove(&inner.path(), inner.metadata().map_or(0, |meta| meta.len()))?;
-                }
+                // A folder of small files that waited for their names, or of a replay that was killed.
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    fs::remove_dir(entry.path()).map_err(io_error("remove", &entry.path()))?;
-                } else {
-                    remove(&entry.path(), entry.metadata().map_or(0, |meta| meta.len()))?;
+                    dead.push((entry.path(), lock));
+                    continue;
                 }
+                remove(&entry.path(), entry.metadata().map_or(0, |meta| meta.len()))?;
                 drop(lock);
             }
+        }
+        for (folder, lock) in dead {
+            remove_counted(&folder, &mut collected)?;
+            drop(lock);
         }
         for (diff_id, place) in store.all_unpacked() {
             if !keep.contains(&diff_id.0) {

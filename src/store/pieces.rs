@@ -20,6 +20,8 @@ use crate::pipe;
 
 /// A log is a few lines a megabyte; a longer one is not ours.
 const LOG_CAP: u64 = 64 << 20;
+/// Bytes that come between two times that the disk is asked to take them.
+const WRITE_BACK: u64 = 256 << 20;
 
 /// The part of a sink that several threads write to.
 pub struct Pieces {
@@ -58,6 +60,10 @@ impl Done {
     /// The end of what begins at the first byte.
     pub fn prefix(&self) -> u64 {
         self.0.get(&0).copied().unwrap_or(0)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(first, end)| end - first).sum()
     }
 
     /// What a log says, as far as a file of so many bytes can hold it.
@@ -149,7 +155,7 @@ impl Pieces {
 
     /// Bytes that are there.
     pub fn there(&self) -> u64 {
-        self.state().done.0.iter().map(|(first, end)| end - first).sum()
+        self.state().done.bytes()
     }
 
     /// Takes bytes at their place.
@@ -175,6 +181,23 @@ impl Pieces {
     pub fn close(&self) {
         self.state().closed = true;
         self.grown.notify_all();
+    }
+
+    /// Sends to the disk what has come, now and then, until no more comes: what is left for the end is then little.
+    pub fn write_back(&self) -> Result<(), StoreError> {
+        let mut written = self.there();
+        loop {
+            let mut state = self.state();
+            while !state.closed && state.done.bytes() < written + WRITE_BACK {
+                state = self.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.closed {
+                return Ok(());
+            }
+            written = state.done.bytes();
+            drop(state);
+            self.file.sync_data().map_err(io_error("write", &self.path))?;
+        }
     }
 
     /// Waits until more than `offset` bytes have none missing before them; `None` once nothing more comes.

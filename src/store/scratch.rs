@@ -74,7 +74,8 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         match (self.renamed, self.is_folder) {
             (true, _) => {}
-            (false, true) => drop(fs::remove_dir_all(&self.path)),
+            // What a replay wrote may lie in folders that it closed.
+            (false, true) => drop(super::remove_tree(&self.path)),
             (false, false) => drop(fs::remove_file(&self.path)),
         }
     }

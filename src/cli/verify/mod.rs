@@ -16,16 +16,17 @@ use anyhow::{Context as _, Result, bail};
 use super::error::Problem;
 use super::project::{self, Project};
 use super::{Session, attest, check, facts};
+use crate::artifact::Name;
 use crate::attestation::{self, BuiltImage, Claim as Claimed, SigningKey, Verification};
 use crate::clock;
 use crate::competition::{Accept, Competition};
 use crate::digest::Digest;
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::plan::ImageKind;
-use crate::report::{Answer, Claims, Finding, Report, Rules, Serving, Subject, VERSION};
+use crate::report::{Answer, Claims, Finding, Report, Rules, Serving, Subject, Training, VERSION};
 use crate::rules::Outcome;
 use crate::runner;
-use crate::verdict;
+use crate::verdict::{self, Whose};
 
 mod cheats;
 mod image;
@@ -72,6 +73,10 @@ pub struct Options {
     pub image: Option<PathBuf>,
     /// Judge by this competition: the organizer's own copy.
     pub competition: Option<String>,
+    /// A folder with others' submissions, for the rules that compare them.
+    pub among: Option<PathBuf>,
+    /// Whether it was handed in: then rules of its own accept nothing.
+    pub handed_in: bool,
     /// Where the report and the logs of replays go; none: `.pack/verify` in the project.
     pub report: Option<PathBuf>,
 }
@@ -88,14 +93,25 @@ pub(super) struct Rulebook {
     pub competition: Competition,
     /// SHA-256 of it.
     pub digest: Digest,
-    /// What the reader should know about where it is from, where there is something.
-    pub note: Option<String>,
+    /// Whether it is the submission's own file that it was read from.
+    pub own: bool,
+    /// What the reader should know about where it is from, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Verifies a project as it is locked.
 pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Result<Report> {
     let lock = project.need_lock()?;
     let rulebook = rulebook(project, &lock, options, session)?;
+    // Before any work: what would fail after hours of it.
+    if let Some(image) = options.image.as_ref().filter(|image| !image.exists()) {
+        bail!(
+            Problem::new(format!("there is no `{}`", image.display())).help("`--image` wants an OCI layout or an archive of one")
+        );
+    }
+    if options.asks(Claim::Training) && options.replay == Replay::Full && !project.manifest.steps.is_empty() {
+        runner::choose(options.runner.as_deref())?;
+    }
     let folder = folder(project, options)?;
     let say = |what: &str| session.progress.note(&format!("verify: {what}"));
 
@@ -105,7 +121,7 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     } else {
         (inputs::not_checked(), Vec::new())
     };
-    let rules = if options.asks(Claim::Rules) {
+    let mut rules = if options.asks(Claim::Rules) {
         say("judging the rules");
         rules(project, &rulebook, options, session)?
     } else {
@@ -123,11 +139,21 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     } else {
         training::not_checked(project)
     };
+    replay_tells(&mut rules, &training, project);
     let claims = Claims { rules, inputs, image: images, training, serving: Serving { answer: Answer::NotChecked } };
     let mut not_checked = verdict::not_checked(&claims);
     not_checked.extend(unsigned);
-    not_checked.extend(rulebook.note);
+    if session.net.is_offline() && claims.inputs.answer == Answer::Unknown {
+        not_checked
+            .push("inputs: bytes that are not in this store; without `--offline` they are fetched by their pins".to_owned());
+    }
+    not_checked.extend(rulebook.notes);
     let accept = rulebook.competition.accept.clone().unwrap_or_else(verdict::default_accept);
+    let whose = match (rulebook.own, options.handed_in) {
+        (false, _) => Whose::Organizers,
+        (true, false) => Whose::Own,
+        (true, true) => Whose::Strangers,
+    };
     let report = Report {
         version: VERSION,
         pack: env!("CARGO_PKG_VERSION").to_owned(),
@@ -140,12 +166,12 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
             track: project.manifest.submission.track.clone(),
             images: rebuilt,
         },
-        accept: verdict::acceptance(&claims, &accept),
+        accept: verdict::acceptance(&claims, &accept, whose),
         claims,
         not_checked,
         host: runner::host(true),
     };
-    write(&folder.join("report.json"), &report.emit())?;
+    put(&folder, &report)?;
     Ok(report)
 }
 
@@ -162,8 +188,7 @@ pub fn folder(project: &Project, options: &Options) -> Result<PathBuf> {
 
 /// Signs a verdict: a statement with every number, and a summary that says PASSED only where what is asked for is met.
 /// Returns the envelopes.
-pub fn sign(project: &Project, report: &Report, options: &Options, key: &SigningKey) -> Result<Vec<PathBuf>> {
-    let lock = project.need_lock()?;
+pub fn sign(report: &Report, folder: &Path, key: &SigningKey) -> Result<Vec<PathBuf>> {
     let claims = [
         ("rules", report.claims.rules.answer),
         ("inputs", report.claims.inputs.answer),
@@ -185,7 +210,7 @@ pub fn sign(project: &Project, report: &Report, options: &Options, key: &Signing
         submission: &report.subject.submission,
         competition: &pin,
         track: &report.subject.track,
-        lock: Digest::of(lock.emit().as_bytes()),
+        lock: report.subject.lock,
         images: &images,
         pack: env!("CARGO_PKG_VERSION"),
         time: &report.made,
@@ -193,10 +218,9 @@ pub fn sign(project: &Project, report: &Report, options: &Options, key: &Signing
         claims: &claims,
         report: &serde_json::to_value(report)?,
     };
-    let folder = folder(project, options)?;
     let detail = attestation::verification(&verification);
     let summary = attestation::summary(&verification, Some(Digest::of(&detail.bytes())));
-    Ok(vec![attest::sign_and_write(&detail, key, &folder)?, attest::sign_and_write(&summary, key, &folder)?])
+    Ok(vec![attest::sign_and_write(&detail, key, folder)?, attest::sign_and_write(&summary, key, folder)?])
 }
 
 /// Puts together what was found on different machines.
@@ -232,12 +256,24 @@ pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>
                 .help("say which file it is: `--competition FILE`")
         ),
     };
-    let merged = verdict::merge(reports, &accept, clock::now())?;
+    // Whoever merges names the rules, or they are built in.
+    let merged = verdict::merge(reports, &accept, Whose::Organizers, clock::now())?;
     if let Some(folder) = report {
         fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-        write(&folder.join("report.json"), &merged.emit())?;
+        put(folder, &merged)?;
     }
     Ok(merged)
+}
+
+/// Writes the report. One that is there keeps its verdict, under the time at which it was written.
+fn put(folder: &Path, report: &Report) -> Result<()> {
+    let path = folder.join("report.json");
+    if let Ok(Ok(before)) = project::read_text(&path).map(|text| Report::parse(&text)) {
+        let made: String = before.made.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+        let kept = folder.join(format!("report-{made}.json"));
+        fs::rename(&path, &kept).with_context(|| format!("cannot move aside `{}`", path.display()))?;
+    }
+    write(&path, &report.emit())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -253,41 +289,59 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Session) -> Result<Rulebook> {
+    let locked = facts::locked_competition(project, lock, &session.store);
     if let Some(named) = &options.competition {
-        let (competition, pin, _) = project::own_competition(named)?;
+        let (competition, pin, text) = project::own_competition(named)?;
         if let Err(known) = competition.track(&project.manifest.submission.track) {
             let track = &project.manifest.submission.track;
             bail!(Problem::new(format!("competition `{}` has no track `{track}`", competition.name)).help(known));
         }
-        let note = (pin.digest != lock.competition.digest).then(|| {
-            format!("competition: the lock was made under {}, and was judged by {}", lock.competition.digest, pin.digest)
-        });
-        return Ok(Rulebook { competition, digest: pin.digest, note });
+        let mut notes = Vec::new();
+        if pin.digest != lock.competition.digest {
+            let differs = locked.as_deref().map(|locked| check::differences(locked, &text)).unwrap_or_default();
+            let tables = if differs.is_empty() { "which ones is not known".to_owned() } else { differs.join(", ") };
+            notes.push(format!("competition: the submission was locked under other rules than it was judged by: {tables}"));
+        }
+        return Ok(Rulebook { competition, digest: pin.digest, own: false, notes });
     }
     let own = lock.competition.path.is_some();
-    let note = own.then(|| {
-        let file = lock.competition.path.as_deref().unwrap_or_default().escape_debug().to_string();
-        format!("competition: `{file}` came with the submission; `--competition FILE` judges by your own copy")
-    });
-    if lock.competition.digest == project.competition_pin.digest {
-        return Ok(Rulebook { competition: project.competition.clone(), digest: lock.competition.digest, note });
+    let file = lock.competition.path.as_deref().unwrap_or_default().escape_debug().to_string();
+    let mut notes = Vec::new();
+    if own {
+        notes.push(format!("competition: `{file}` came with the submission; `--competition FILE` judges by your own copy"));
     }
-    match facts::locked_competition(project, lock, &session.store) {
-        Some(text) => {
-            let competition = Competition::parse("the locked competition", &text)?;
-            Ok(Rulebook { competition, digest: lock.competition.digest, note })
-        }
+    let (competition, digest) = match locked {
+        _ if lock.competition.digest == project.competition_pin.digest => (project.competition.clone(), lock.competition.digest),
+        Some(text) => (Competition::parse("the locked competition", &text)?, lock.competition.digest),
         None => {
-            let digest = project.competition_pin.digest;
-            let now = "competition: the text that was locked is not at hand; judged by the file as it is now".to_owned();
-            Ok(Rulebook { competition: project.competition.clone(), digest, note: Some(now) })
+            notes.push("competition: the text that was locked is not at hand; judged by the file as it is now".to_owned());
+            (project.competition.clone(), project.competition_pin.digest)
         }
+    };
+    Ok(Rulebook { competition, digest, own, notes })
+}
+
+/// What rules leave to a replay, once it has told: that a claimed output is what its step makes.
+fn replay_tells(rules: &mut Rules, training: &Training, project: &Project) {
+    let confirmed = |step: &Name| training.steps.iter().any(|one| one.step == *step && one.answer == Answer::Confirmed);
+    let told = |finding: &Finding| {
+        let of = |output: &Name| finding.what.contains(&format!("`{output}`"));
+        finding.rule == "lock-basis"
+            && finding.answer == Answer::Unknown
+            && project.manifest.steps.iter().any(|(name, step)| step.outputs.keys().any(of) && confirmed(name))
+    };
+    let before = rules.findings.len();
+    rules.findings.retain(|finding| !told(finding));
+    rules.passed += before - rules.findings.len();
+    let open = rules.findings.iter().any(|finding| finding.allowed.is_none());
+    if rules.answer == Answer::Unknown && !open {
+        rules.answer = Answer::Pass;
     }
 }
 
 fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Session) -> Result<Rules> {
     let given = options.competition.is_some().then(|| (rulebook.competition.clone(), rulebook.digest));
-    let asked = check::Options { rulebook: given, as_locked: true, ..check::Options::default() };
+    let asked = check::Options { rulebook: given, as_locked: true, among: options.among.clone(), ..check::Options::default() };
     let report = match check::check(project, &asked, session) {
         Ok(report) => report,
         Err(error) => {

@@ -46,7 +46,7 @@ pub fn verify(
         }
         Target::Bundle(file) => {
             let report = options.report.clone().unwrap_or_else(|| beside(&file));
-            let options = Options { report: Some(report), ..options };
+            let options = Options { report: Some(report), handed_in: true, ..options };
             let scratch = session.store.scratch_folder()?;
             let root = scratch.path().join("project");
             let task = session.progress.task("bundle", std::fs::metadata(&file).map_or(0, |meta| meta.len()));
@@ -66,10 +66,15 @@ fn beside(file: &Path) -> PathBuf {
 
 fn project(dir: &Path, options: &Options, key: Option<&SigningKey>, session: &Session) -> Result<Verified> {
     let mut project = Project::load(dir)?;
+    if key.is_some() && options.competition.is_none() && project.competition_pin.path.is_some() {
+        let problem = Problem::new("the competition file is the project's own, and a signed verdict stands on somebody's rules");
+        bail!(problem.help("say whose: `--competition FILE`"));
+    }
     let report = super::verify(&mut project, options, session)?;
+    let folder = super::folder(&project, options)?;
     let signed = match key {
-        Some(key) => super::sign(&project, &report, options, key).context("cannot sign the verdict")?,
+        Some(key) => super::sign(&report, &folder, key).context("cannot sign the verdict")?,
         None => Vec::new(),
     };
-    Ok(Verified { report, file: super::folder(&project, options)?.join("report.json"), signed })
+    Ok(Verified { report, file: folder.join("report.json"), signed })
 }

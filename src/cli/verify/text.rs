@@ -34,10 +34,16 @@ pub fn report(report: &Report) -> String {
         lines(&mut out, report.not_checked.iter().map(String::as_str));
     }
     let accept = &report.accept;
-    if accept.met {
+    let claims = &report.claims;
+    let answers = [claims.rules.answer, claims.inputs.answer, claims.image.answer, claims.training.answer, claims.serving.answer];
+    let refuted = answers.iter().any(|answer| matches!(answer, Answer::Refuted | Answer::Fail));
+    if accept.met && accept.own_rules {
+        out.push_str("\nverdict: accepted, by the rules in the project's own competition file\n");
+    } else if accept.met {
         out.push_str("\nverdict: accepted, by what the competition asks for\n");
     } else {
-        out.push_str("\nverdict: partial. What the competition asks for and is not met:\n");
+        let refuted = if refuted { ", and refuted in part" } else { "" };
+        let _ = writeln!(out, "\nverdict: partial{refuted}. The competition asks for this, and it is not met:");
         lines(&mut out, accept.short.iter().map(String::as_str));
     }
     out

@@ -6,7 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads what a replay wrote")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -25,13 +25,14 @@ use crate::invocation::Invocation;
 use crate::layer::Memory;
 use crate::lockfile::Lockfile;
 use crate::manifest::{OutputClass, Replay, Step};
+use crate::plan::{Entry, Form};
 use crate::progress::Task;
 use crate::record::{Execution, Record, StepRecord};
 use crate::report::{Answer, Compared, How, StepAnswer, Training};
 use crate::runner::{self, RunError, Runner};
 use crate::source::path::read_folder;
 use crate::step::{self, View};
-use crate::tree::Tree;
+use crate::tree::{Mode, Tree};
 use crate::verdict;
 
 /// Under which kind the store remembers what was found of a step.
@@ -101,6 +102,7 @@ pub(super) fn check(
         record: record.as_ref().ok().and_then(Option::as_ref),
         runner: runner.as_ref(),
         folder,
+        reread: BTreeSet::new(),
         session,
     };
     let mut remembered = Vec::new();
@@ -134,12 +136,14 @@ pub(super) fn check(
 
 /// What replays of one submission have in common.
 pub(super) struct Replays<'a> {
-    project: &'a Project,
+    pub(super) project: &'a Project,
     pub(super) lock: Lockfile,
     rulebook: &'a Rulebook,
     record: Option<&'a Record>,
     runner: &'a dyn Runner,
     folder: &'a Path,
+    /// Layers that were read again, by their keys.
+    reread: BTreeSet<Digest>,
     pub(super) session: &'a Session,
 }
 
@@ -199,6 +203,7 @@ impl Replays<'_> {
             return Ok(open(name, Some(view.key), "it wants a GPU, and none is here".to_owned()));
         }
         let invocation = Invocation::of_step(name, step, &self.project.manifest, &self.lock, self.project.track())?;
+        self.reread(&invocation)?;
         let ran = match self.run(name, step, &invocation, "replay") {
             Ok(ran) => ran,
             Err(error) => return Ok(open(name, Some(view.key), format!("it cannot be replayed here: {error:#}"))),
@@ -214,6 +219,23 @@ impl Replays<'_> {
             self.stand_in(name, step, view, outputs);
         }
         Ok(answer)
+    }
+
+    /// Reads every byte of what a step will see unpacked, once a verification: what was unpacked before is remembered, and
+    /// a replay believes no memory. A layer that changed is unpacked again.
+    fn reread(&mut self, invocation: &Invocation) -> Result<()> {
+        let layers = build::layers(self.session, Memory::Use);
+        for layer in &invocation.view {
+            // Files of plain layers are mounted from the store, whose bytes the claim about inputs has read; programs are not.
+            let is_program = |entry: &Entry| matches!(entry, Entry::File { mode: Mode::Executable, .. });
+            let unpacked = layer.form == Form::Zstd || layer.entries.iter().any(is_program);
+            if unpacked && self.reread.insert(layer.key()) && !layers.verify_unpacked(layer)? {
+                self.session
+                    .progress
+                    .warn(&format!("layer {} was changed where it lay unpacked; it is unpacked again", layer.name));
+            }
+        }
+        Ok(())
     }
 
     /// The lock says that its outputs were made from something else than it names.
@@ -271,7 +293,11 @@ impl Replays<'_> {
             let folder = scratch.path().join("out").join(output.as_str());
             match read_folder(&self.session.context(self.project), &folder, &format!("output {output}")) {
                 Ok(tree) => drop(outputs.insert(output.clone(), tree)),
-                Err(error) => failed = Some(format!("what the replay wrote cannot be taken: {:#}", anyhow::Error::from(error))),
+                Err(error) => {
+                    // As the box saw it: a report tells no path of this machine.
+                    let why = format!("{:#}", anyhow::Error::from(error)).replace(&scratch.path().display().to_string(), "");
+                    failed = Some(format!("what the replay wrote cannot be taken: {why}"));
+                }
             }
         }
         Ok(Ran { execution, said, outputs: failed.map_or(Ok(outputs), Err) })
@@ -358,7 +384,7 @@ impl Replays<'_> {
         let twin = if undecided { self.twin(name, step, invocation, outputs, &base)? } else { None };
         seen.twin = twin.as_ref().map_or(verdict::TwinSays::Nothing, verdict::twin);
         let (answer, how, mut because) = verdict::step(&seen);
-        if answer == Answer::Inconclusive {
+        if answer != Answer::Confirmed {
             because.extend(gates.iter().cloned());
         }
         because.extend(look.into_iter().map(|what| format!("look at it: {what}")));

@@ -27,6 +27,7 @@ pub(super) fn run() -> Option<()> {
     let spec: Spec = hear(&mut from_pack).ok()??;
     // Made here, so that they are removed even where `pack` is killed meanwhile.
     let group = cgroup::make(&spec.group, spec.memory, spec.processes);
+    let held = group.held();
     let started = begin(&spec, &group);
     drop(say(&socket, &Message::Group(group.clone())));
     let (mut child, inner) = match started {
@@ -34,7 +35,7 @@ pub(super) fn run() -> Option<()> {
         Err(failure) => {
             drop(say(&socket, &Message::Failed(failure)));
             drop(say(&socket, &Message::Ended));
-            group.remove();
+            held.remove();
             return None;
         }
     };
@@ -45,7 +46,7 @@ pub(super) fn run() -> Option<()> {
     drop(say(&socket, &Message::Ended));
     // `pack` reads what the control groups counted before it lets go.
     drop(std::io::copy(&mut from_pack, &mut std::io::sink()));
-    group.remove();
+    held.remove();
     Some(())
 }
 

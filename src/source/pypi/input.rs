@@ -5,17 +5,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the author's requirements")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
 use super::pylock::{Locked, environment, is_pylock, parse_pylock};
-use super::requirements::{Hashed, Line, hashed, parse_requirements};
+use super::requirements::{Hashed, Line, hashed, named_project, parse_requirements};
 use super::tags::Target;
 use super::uvlock::parse_uv_lock;
-use crate::artifact::WheelPlace;
+use crate::artifact::{Name, WheelPlace};
 use crate::digest::Digest;
 use crate::manifest::Python;
 use crate::path::ImagePath;
@@ -46,7 +46,7 @@ pub(super) fn files(python: &Python, project: &Path) -> Result<Vec<(String, Dige
         let text = read_input(&place, project)?;
         read.insert(place.to_string(), Digest::of(text.as_bytes()));
         if !is_pylock(place.file_name()) && !place.file_name().ends_with(".toml") && !place.file_name().ends_with(".lock") {
-            gather(&place, project, &mut read, &mut Vec::new(), &mut Vec::new())?;
+            gather(&place, project, &built(python), &mut read, &mut Vec::new(), &mut Vec::new())?;
         }
     }
     Ok(read.into_iter().collect())
@@ -74,6 +74,21 @@ pub(super) fn last_moment(text: &str) -> Result<String, SourceError> {
             text.escape_debug()
         ))),
     }
+}
+
+/// The projects of which the author names wheels.
+fn built(python: &Python) -> BTreeSet<Name> {
+    python.wheels.iter().filter_map(|wheel| named_project(wheel)).collect()
+}
+
+/// The projects of which a wheel stands in the place of a commit that the requirements name.
+pub(super) fn commits(python: &Python, project: &Path) -> Result<BTreeSet<Name>, SourceError> {
+    let mut lines = Vec::new();
+    if let Some(path) = python.requirements.as_deref().filter(|path| !path.ends_with(".toml") && !path.ends_with(".lock")) {
+        gather(&beside(path)?, project, &built(python), &mut BTreeMap::new(), &mut lines, &mut Vec::new())?;
+    }
+    lines.extend(python.packages.iter().flat_map(|text| parse_requirements(text).lines));
+    Ok(lines.into_iter().filter(|line| line.unbuilt.is_some()).map(|line| line.package).collect())
 }
 
 fn beside(path: &str) -> Result<ImagePath, SourceError> {
@@ -120,7 +135,7 @@ pub(super) fn read(python: &Python, target: &Target, project: &Path) -> Result<(
     }
     let mut lines = Vec::new();
     let mut wrong = Vec::new();
-    gather(&place, project, &mut BTreeMap::new(), &mut lines, &mut wrong)?;
+    gather(&place, project, &built(python), &mut BTreeMap::new(), &mut lines, &mut wrong)?;
     if !wrong.is_empty() {
         return Err(SourceError::new(format!("the requirements cannot be locked as they are:\n  {}", wrong.join("\n  ")))
             .help("name extra indexes under [python.indexes], and wheel files under [python] wheels"));
@@ -146,6 +161,7 @@ pub(super) fn read(python: &Python, target: &Target, project: &Path) -> Result<(
 fn gather(
     place: &ImagePath,
     project: &Path,
+    built: &BTreeSet<Name>,
     read: &mut BTreeMap<String, Digest>,
     lines: &mut Vec<Line>,
     wrong: &mut Vec<String>,
@@ -153,7 +169,7 @@ fn gather(
     let text = read_input(place, project)?;
     read.insert(place.to_string(), Digest::of(text.as_bytes()));
     let parsed = parse_requirements(&text);
-    wrong.extend(parsed.problems.iter().map(|(line, what)| format!("{place}:{line}: {what}")));
+    wrong.extend(parsed.problems_beside(built).iter().map(|(line, what)| format!("{place}:{line}: {what}")));
     lines.extend(parsed.lines);
     for (line, path, constraint) in parsed.includes {
         // Only a path that is relative and stays beside the manifest can be another machine's, too.
@@ -164,7 +180,7 @@ fn gather(
         };
         if !read.contains_key(inner.as_str()) {
             let mut unused = Vec::new();
-            gather(&inner, project, read, if constraint { &mut unused } else { lines }, wrong)?;
+            gather(&inner, project, built, read, if constraint { &mut unused } else { lines }, wrong)?;
             for line in unused.iter().filter(|line| line.direct.is_some()) {
                 wrong.push(format!("{inner}:{}: a constraint names versions, not an address", line.line));
             }
@@ -194,12 +210,14 @@ pub(super) fn inline(python: &Python, target: &Target) -> Result<(Vec<String>, V
     let (mut plain, mut wheels) = (Vec::new(), Vec::new());
     for text in &python.packages {
         let parsed = parse_requirements(text);
+        // A commit that is built is asked for by its wheel alone.
+        let is_commit = parsed.lines.iter().any(|line| line.unbuilt.is_some());
         if parsed.lines.iter().any(|line| line.direct.is_some()) {
             wheels.extend(direct(&parsed.lines, target));
-        } else {
+        } else if !is_commit {
             plain.push(text.clone());
         }
-        wrong.extend(parsed.problems.into_iter().map(|(_, what)| what));
+        wrong.extend(parsed.problems_beside(&built(python)).into_iter().map(|(_, what)| what));
         if text.contains('\n') || !parsed.includes.is_empty() {
             wrong.push("expected one requirement in each string".into());
         }

@@ -116,7 +116,9 @@ impl Pypi {
         }
         let session = self.session(cx)?;
         lines.extend(local.iter().map(local_line).collect::<Result<Vec<_>, _>>()?);
-        let overrides = local.iter().filter(|wheel| wheel.direct).map(local_line).collect::<Result<Vec<_>, _>>()?;
+        let commits = input::commits(python, cx.project)?;
+        let overriding = local.iter().filter(|wheel| wheel.direct || commits.contains(&wheel.artifact.name));
+        let overrides = overriding.map(local_line).collect::<Result<Vec<_>, _>>()?;
         let mut question = Question {
             files: Vec::new(),
             lines,
@@ -161,7 +163,7 @@ impl Pypi {
     fn tree(&self, name: &Name, role: Role, want: &TreeWant, previous: &Previous, cx: &Context) -> Result<Resolved, SourceError> {
         let text = want.pypi.as_deref().unwrap_or_default();
         let parsed = parse_requirements(text);
-        if let Some((_, what)) = parsed.problems.first() {
+        if let Some((_, what)) = parsed.problems_beside(&BTreeSet::new()).first() {
             return Err(SourceError::new(format!("`{name}`: pypi = …: {what}")));
         }
         let [line] = &parsed.lines[..] else {

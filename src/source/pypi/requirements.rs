@@ -5,6 +5,7 @@
 //! a secret.
 
 use pep508_rs::{MarkerTree, Requirement, VerbatimUrl, VersionOrUrl};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use crate::artifact::Name;
@@ -26,6 +27,8 @@ pub struct Line {
     pub hashes: Vec<Digest>,
     /// A wheel at an address, in place of a version.
     pub direct: Option<Direct>,
+    /// A commit of a git repository, in place of a version: what to say where no wheel of it is named.
+    pub unbuilt: Option<String>,
 }
 
 /// A direct reference to a wheel.
@@ -48,6 +51,24 @@ pub struct Requirements {
     pub includes: Vec<(usize, String, bool)>,
     /// What is wrong with it: (line, what).
     pub problems: Vec<(usize, String)>,
+}
+
+impl Requirements {
+    /// What is wrong with it where wheels of these projects are named: a commit of a repository counts once it is
+    /// built.
+    pub fn problems_beside(&self, built: &BTreeSet<Name>) -> Vec<(usize, String)> {
+        let unbuilt = self.lines.iter().filter(|line| !built.contains(&line.package));
+        let unbuilt = unbuilt.filter_map(|line| Some((line.line, line.unbuilt.clone()?)));
+        let mut problems: Vec<(usize, String)> = self.problems.iter().cloned().chain(unbuilt).collect();
+        problems.sort_by_key(|(line, _)| *line);
+        problems
+    }
+}
+
+/// The project of a wheel that the author names, by its file's name.
+pub fn named_project(wheel: &str) -> Option<Name> {
+    let path = wheel.split(['#', '?']).next().unwrap_or(wheel);
+    normalise(path.rsplit('/').next()?.split('-').next()?)
 }
 
 /// Reads a requirements file.
@@ -150,8 +171,11 @@ fn requirement(found: &mut Requirements, line: usize, text: &str) {
         return;
     };
     let mut direct = None;
+    let mut unbuilt = None;
     if let Some(VersionOrUrl::Url(url)) = &parsed.version_or_url {
-        match reference(&package, url.given().unwrap_or(url.raw().as_str())) {
+        let text = url.given().unwrap_or(url.raw().as_str());
+        match reference(&package, text) {
+            Err(what) if names_commit(text) && !has_login(text) => unbuilt = Some(what),
             Ok((url, given)) => {
                 hashes.extend(given);
                 direct = Some(Direct {
@@ -166,7 +190,7 @@ fn requirement(found: &mut Requirements, line: usize, text: &str) {
             }
         }
     }
-    found.lines.push(Line { line, package, exact, hashes, direct });
+    found.lines.push(Line { line, package, exact, hashes, direct, unbuilt });
 }
 
 /// The address of a wheel, or why what is referred to cannot be locked.
@@ -191,13 +215,24 @@ fn reference(package: &Name, text: &str) -> Result<(String, Option<Digest>), Str
     Ok((url.into(), given))
 }
 
-/// Why a git reference is not taken; the address, which may hold a token, is not repeated.
-fn git_reference(text: &str, package: Option<&Name>) -> String {
-    let name = package.map_or("a requirement".to_owned(), Name::to_string);
+/// Whether a git reference holds a user's name or password.
+fn has_login(text: &str) -> bool {
+    let authority = text.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    authority.is_some_and(|authority| authority.contains('@'))
+}
+
+/// Whether a git reference ends in a whole commit.
+fn names_commit(text: &str) -> bool {
     let reference = text.split('#').next().unwrap_or(text).trim();
     let after = reference.rsplit_once('/').map_or("", |(_, last)| last);
     let commit = after.rsplit_once('@').map_or("", |(_, commit)| commit);
-    if commit.len() != 40 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    text.contains("git+") && commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Why a git reference is not taken; the address, which may hold a token, is not repeated.
+fn git_reference(text: &str, package: Option<&Name>) -> String {
+    let name = package.map_or("a requirement".to_owned(), Name::to_string);
+    if !names_commit(text) {
         return format!(
             "{name}: a git reference without a commit floats: expected `@` and 40 hex digits at its end, and even then its \
              wheel must be built"
@@ -206,7 +241,8 @@ fn git_reference(text: &str, package: Option<&Name>) -> String {
     let wheel = package.map_or("NAME", Name::as_str);
     format!(
         "{name}: a git repository holds sources, and `pack` never builds when it locks: build its wheel with `pip wheel \
-         --no-deps` and this reference, and name it under [python] wheels (`pack wheel {wheel}` will build it in the box)"
+         --no-deps` and this reference, and name it under [python] wheels beside this line (`pack wheel {wheel}` will build \
+         it in the box)"
     )
 }
 
@@ -296,6 +332,13 @@ mod tests {
             assert!(found.problems[0].1.contains(expected), "{:?}", found.problems);
             assert!(!format!("{:?}", found.problems).contains("hunter2"), "{text}");
         }
+        // A commit is taken where its wheel is named.
+        let found = parse_requirements(
+            "b\na @ git+https://example.org/a@0123456789012345678901234567890123456789 ; python_version > '3'",
+        );
+        assert_eq!((found.problems.len(), found.problems_beside(&BTreeSet::new())[0].0), (0, 2));
+        let named = named_project("https://example.org/x/A-1-py3-none-any.whl#sha256=00").unwrap();
+        assert_eq!(found.problems_beside(&BTreeSet::from([named])), []);
         let text = format!("A[x] @ https://example.org/a-1-py3-none-any.whl#sha256={HEX} ; python_version > '3'");
         let found = parse_requirements(&text);
         assert_eq!(found.problems, []);

@@ -491,6 +491,22 @@ fn a_wheel_at_an_address_is_pinned_by_it() {
 }
 
 #[test]
+fn a_commit_of_a_repository_counts_once_its_wheel_is_named() {
+    let bench = Bench::new();
+    bench.wheel("dep-1.0-py3-none-any.whl", &[]);
+    let (_server, url) = served(&wheel_bytes(SOLO, &["dep"], &[]));
+    // Nobody listens there: the repository is not asked.
+    let line = "solo @ git+https://127.0.0.1:9/solo@0123456789012345678901234567890123456789";
+    bench.put("git.txt", &format!("{line}\n"));
+    for asked in ["requirements = \"git.txt\"".to_owned(), format!("packages = [\"{line}\"]")] {
+        let error = bench.resolve(&asked).unwrap_err();
+        assert!(error.contains("solo: a git repository holds sources") && error.contains("under [python] wheels"), "{error}");
+        let found = bench.resolve(&format!("{asked}\nwheels = [\"{url}\"]")).unwrap();
+        assert_eq!(found.iter().map(|artifact| artifact.name.as_str()).collect::<Vec<_>>(), ["dep", "solo"], "{asked}");
+    }
+}
+
+#[test]
 fn a_wheel_at_an_address_that_lies_is_refused() {
     let bench = Bench::new();
     let (_server, url) = served(&wheel_bytes(SOLO, &["marker"], &[]));

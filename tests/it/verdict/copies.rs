@@ -39,7 +39,7 @@ fn an_answer_in_the_data() {
     let bench = untrained(&copying("./busybox tail -n 1 \"$PACK_DATA/raw/a.txt\" | ./busybox base64 -d"));
     bench.write("raw/a.txt", format!("one\n{}\n", base64(&values(4))));
     make(&bench);
-    verify(&bench, "").training("refuted", "the answer was an input: data raw `a.txt`: tensor `a` as base64");
+    verify(&bench, "").training("refuted", "the answer was an input: data raw `a.txt`: samples of tensor `a` as base64");
     let bench = untrained(TRAIN);
     bench.write("raw/a.txt", format!("one\n{}\n", base64(&values(4))));
     make(&bench);

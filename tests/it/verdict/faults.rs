@@ -82,12 +82,12 @@ fn train_killed_at_any_time() {
 const ROUNDS: &str = r#"
 out="$PACK_OUT/adapter"
 round=0
-if [ -n "$PACK_RESUME" ]; then round=$(./busybox cat "$PACK_RESUME/round"); echo "going on after round $round"; fi
+if [ -n "$PACK_RESUME" ]; then round=$(./busybox cat "$PACK_RESUME/round.txt"); echo "going on after round $round"; fi
 while [ "$round" -lt "${PACK_STOP_STEP:-4}" ]; do
     round=$((round + 1))
     ./busybox sleep 0.15
     ./busybox mkdir "$out/checkpoint-$round.part"
-    echo "$round" >"$out/checkpoint-$round.part/round"
+    echo "$round" >"$out/checkpoint-$round.part/round.txt"
     ./busybox mv "$out/checkpoint-$round.part" "$out/checkpoint-$round"
 done
 steps=$round
@@ -130,7 +130,6 @@ fn train_goes_on_from_a_checkpoint() {
     kill(&bench, child);
     bench.edit("src/train.sh", "0.15", "0.01");
     bench.run("lock").good();
-    bench.edit("pack.lock", "step = \"train\"", "step = \"train\"");
     let ran = bench.run("train --resume");
     assert!(ran.code == 1 && ran.out.contains("stale"), "{}", ran.all());
 }
@@ -146,7 +145,7 @@ fn train_takes_in_what_ended_well() {
     bench.edit("src/train.sh", "echo \"loss 0.5\"", "./busybox mkfifo \"$PACK_OUT/adapter/pipe\"; echo \"loss 0.5\"");
     bench.run("lock").good();
     let ran = bench.run("train");
-    assert!(ran.code == 2 && ran.err.contains("`pipe` is neither a regular file nor a folder"), "{}", ran.all());
+    assert!(ran.code == 2 && ran.err.contains("`pipe` is not a regular file"), "{}", ran.all());
     assert!(store.exists() && bench.read("pack.lock") != lock);
     assert_eq!(attempts(&bench)[0]["execution"]["ending"]["code"], 0, "how it ended was seen");
     fs::remove_file(bench.at(".pack/train/train/out/adapter/pipe")).unwrap();
@@ -179,7 +178,7 @@ fn trainings_that_fail() {
         ("exit 7\n", "step `train` ended with exit code 7 after"),
         ("kill -9 $$\n", "step `train` ended with exit code 137 after"),
         ("echo done\n", "step `train` ended well, and wrote nothing into adapter"),
-        ("./busybox truncate -s 1099511627776 \"$made\"\n", "it wrote more than it may"),
+        ("exec ./busybox truncate -s 1099511627776 \"$made\"\n", "it wrote more than it may"),
     ];
     for (train, says) in cases {
         let bench = untrained(train);
@@ -235,6 +234,8 @@ fn verify_killed_goes_on() {
     let ran = bench.run("verify --only training");
     assert!(ran.err.contains(stands) && ran.out.contains("training  confirmed"), "{}", ran.all());
     assert_eq!(remembered(), 0, "it is forgotten with the verify's end");
+    // What the killed replay wrote is nobody's any more.
+    bench.run("store gc .").good();
     let left = fs::read_dir(bench.store().join("blobs/sha256")).unwrap().flatten();
     assert_eq!(left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp-")).count(), 0);
     // An answer is taken again for the same claim alone.

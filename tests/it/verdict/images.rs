@@ -77,6 +77,9 @@ fn the_good_twins() {
     assert!(verdict.says("image: same content, compressed differently, and `identical` is asked for"), "{}", verdict.ran.all());
     bench.edit("competition.toml", "image = \"identical\"", "image = \"recompressed\"");
     bench.run("lock").good();
+    bench.run("build").good();
+    let (path, tar) = layer_with(&layout, b"loss 0.5");
+    replace_layer(&layout, &path, &tar, 1, None);
     let verdict = verify(&bench, "");
     assert_eq!((verdict.ran.code, verdict.at("/claims/image/answer")), (0, "recompressed"), "{}", verdict.ran.all());
     // The same images as one file.

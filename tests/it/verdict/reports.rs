@@ -23,7 +23,11 @@ fn a_competition_weakened() {
     // By the organizer's own copy, wherever it lies.
     let file = bench.dir().join("organizer/competition.toml");
     let verdict = verify(&bench, &format!("--competition {}", file.display())).training("refuted", "at most 1e-3 is allowed");
-    assert!(verdict.says("competition: the lock was made under sha256:"), "{}", verdict.ran.all());
+    assert!(
+        verdict.says("competition: the submission was locked under other rules than it was judged by: `accept` changed"),
+        "{}",
+        verdict.ran.all()
+    );
     assert_eq!(verdict.at("/claims/rules/answer"), "pass", "{}", verdict.ran.all());
     // A relative name counts from where the organizer stands: never the participant's file of that name.
     let mut command = bench.command(&["verify", "--competition", "competition.toml", bench.at("").to_str().unwrap()]);
@@ -47,6 +51,7 @@ fn reports_put_together() {
     bench.run("verify --only training --report two").done();
     let merged = bench.run("verify --merge one/report.json two/report.json --competition competition.toml --report all").good();
     assert!(merged.out.contains("verdict: accepted"), "{}", merged.all());
+    assert!(merged.out.contains("came with the submission"), "{}", merged.all());
     let report: Value = serde_json::from_str(&bench.read("all/report.json")).unwrap();
     assert_eq!(report["claims"]["training"]["answer"], "confirmed");
     // What any of them refutes is refuted, in either order.
@@ -94,7 +99,7 @@ fn signed_verdicts() {
     let envelopes = |key: &str| -> Vec<String> {
         let folder = bench.at(".pack/verify");
         drop(fs::remove_dir_all(&folder));
-        let ran = bench.run(&format!("verify --sign {key}")).good();
+        let ran = bench.run(&format!("verify --competition competition.toml --sign {key}")).good();
         assert!(ran.out.contains("verdict: accepted"), "{}", ran.all());
         let names = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path().to_str().unwrap().to_owned());
         let found: Vec<String> = names.filter(|name| name.contains("verification-") || name.contains("summary-")).collect();
@@ -128,7 +133,7 @@ fn signed_verdicts() {
     assert_eq!(say(&good, &image).code, 1);
     // A verdict that is partial is signed as one that did not pass.
     forge(&bench, &weights(3));
-    let ran = bench.run("verify --only training --sign organizer --report partial");
+    let ran = bench.run("verify --competition competition.toml --only training --sign organizer --report partial");
     assert_eq!(ran.code, 1, "{}", ran.all());
     let summary = fs::read_dir(bench.at("partial")).unwrap().flatten().map(|entry| entry.path());
     let summary = summary.into_iter().find(|path| path.to_str().unwrap().contains("summary-")).unwrap();
@@ -145,4 +150,38 @@ fn a_report_that_was_handed_in() {
     forge(&bench, &weights(3));
     bench.write(".pack/verify/report.json", believed);
     verify(&bench, "--only training").training("refuted", "times the update, at most");
+}
+
+#[test]
+fn a_strangers_own_rules_accept_nothing() {
+    let bench = honest();
+    bench.run("key new organizer").good();
+    bench.run("build --sign organizer").good();
+    bench.run("bundle ../handed-in.pack.tar").good();
+    let own = bench.run("verify ../handed-in.pack.tar --report own");
+    assert_eq!(own.code, 1, "{}", own.all());
+    assert!(
+        own.out.contains("competition: the rules are the submission's own; `--competition FILE` judges by yours"),
+        "{}",
+        own.all()
+    );
+    let ours = bench.run("verify ../handed-in.pack.tar --report ours --competition competition.toml");
+    assert_eq!(ours.code, 0, "{}", ours.all());
+    assert!(ours.out.contains("verdict: accepted, by what the competition asks for"), "{}", ours.all());
+    // By rules of one's own nothing is signed.
+    let signed = bench.run("verify --sign organizer --report signed");
+    assert_eq!(signed.code, 2, "{}", signed.all());
+    assert!(signed.err.contains("say whose: `--competition FILE`"), "{}", signed.all());
+}
+
+#[test]
+fn an_earlier_verdict_is_kept() {
+    let bench = honest();
+    bench.run("verify --report r");
+    bench.run("verify --report r --only inputs");
+    let kept = fs::read_dir(bench.at("r")).unwrap().flatten().filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("report") && name.ends_with(".json")
+    });
+    assert_eq!(kept.count(), 2);
 }

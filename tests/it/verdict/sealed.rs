@@ -23,7 +23,7 @@ fn trained_unsealed_and_honest() {
     forge(&bench, &weights(3));
     verify(&bench, "--runner host").training("inconclusive", unsealed);
     verify(&bench, "").training("refuted", "times the update, at most");
-    bench.edit("src/train.sh", "steps=", "exit 5\nsteps=");
+    bench.edit("src/train.sh", "steps=${PACK_STOP", "exit 5\nsteps=${PACK_STOP");
     bench.run("lock").good();
     bench.write("made/adapter.safetensors", weights(3));
     bench.run("adopt adapter=made").good();
@@ -64,7 +64,7 @@ fn it_read_what_it_does_not_name() {
     let secret = bench.at("secret.txt");
     bench.write(
         "src/train.sh",
-        [NUMBERS, &format!("{{ head; numbers \"$(./busybox cat {})\"; }} >\"$made\"\n", secret.display())].concat(),
+        [NUMBERS, &format!("data=$(./busybox cat {})\n{{ head; numbers \"$data\"; }} >\"$made\"\n", secret.display())].concat(),
     );
     // Sealed, it is not there from the first.
     bench.run("lock").good();
@@ -72,8 +72,8 @@ fn it_read_what_it_does_not_name() {
     assert!(ran.code == 2 && ran.err.contains("No such file or directory"), "{}", ran.all());
     bench.run("train --runner host").good();
     bench.run("build").good();
-    // The training's own command does not fail, it only has other numbers.
-    verify(&bench, "").training("refuted", "times the update, at most");
+    let verdict = verify(&bench, "").training("refuted", "the replay ended with exit code 1: what is claimed cannot be repeated");
+    assert!(verdict.ran.out.contains("the last thing it said: cat: can't open"), "{}", verdict.ran.all());
 }
 
 #[test]
