@@ -134,8 +134,12 @@ pub struct Record {
     pub version: u32,
     /// The `pack` that wrote it.
     pub pack: String,
-    /// What was done for each step, by name; the latest key only.
+    /// What was done for each step, by name: the runs under the key of the last one that ended well; before any did,
+    /// under the latest key.
     pub steps: BTreeMap<Name, StepRecord>,
+    /// Runs since then that have not ended well, under the latest key; when one does, it takes the step's place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unfinished: BTreeMap<Name, StepRecord>,
 }
 
 /// What was done for one step under one key.
@@ -218,7 +222,46 @@ pub enum RecordError {
 impl Record {
     /// An empty one.
     pub fn new() -> Self {
-        Record { version: VERSION, pack: env!("CARGO_PKG_VERSION").to_owned(), steps: BTreeMap::new() }
+        Record {
+            version: VERSION,
+            pack: env!("CARGO_PKG_VERSION").to_owned(),
+            steps: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+        }
+    }
+
+    /// Where a run of a step under this key is noted that is begun now: not among those that made what there is.
+    pub fn begin(&mut self, name: &Name, fresh: StepRecord) -> &mut StepRecord {
+        self.pack = env!("CARGO_PKG_VERSION").to_owned();
+        // An entry that made nothing is worth no more than the new one.
+        let made = self.steps.get(name).is_some_and(|entry| !entry.outputs.is_empty());
+        let place = if made { &mut self.unfinished } else { &mut self.steps };
+        if place.get(name).is_some_and(|entry| entry.key != fresh.key) {
+            place.remove(name);
+        }
+        place.entry(name.clone()).or_insert(fresh)
+    }
+
+    /// The latest runs of a step under a key, where there are any: those that have not ended well first.
+    pub fn latest(&self, name: &Name, key: Digest) -> Option<&StepRecord> {
+        [&self.unfinished, &self.steps].into_iter().filter_map(|place| place.get(name)).find(|entry| entry.key == key)
+    }
+
+    /// Runs of a step under a key.
+    pub fn attempts(&self, name: &Name, key: Digest) -> usize {
+        let entries = [&self.steps, &self.unfinished].into_iter().filter_map(|place| place.get(name));
+        entries.filter(|entry| entry.key == key).map(|entry| entry.attempts.len()).sum()
+    }
+
+    /// The last run under an entry's key ended well: what it made takes the step's place, after the runs before it.
+    pub fn end_well(&mut self, name: &Name, mut entry: StepRecord) {
+        self.unfinished.remove(name);
+        if let Some(before) = self.steps.remove(name).filter(|before| before.key == entry.key && !before.outputs.is_empty()) {
+            let mut attempts = before.attempts;
+            attempts.extend(entry.attempts.into_iter().filter(|attempt| !attempts.contains(attempt)).collect::<Vec<_>>());
+            entry.attempts = attempts;
+        }
+        self.steps.insert(name.clone(), entry);
     }
 
     /// Reads a Record; the version is looked at first.
@@ -235,7 +278,7 @@ impl Record {
         }
         // Read from the text, not from the value: a key given twice is refused only so.
         let record: Record = serde_json::from_str(text).map_err(form)?;
-        for (step, entry) in &record.steps {
+        for (step, entry) in record.steps.iter().chain(&record.unfinished) {
             let expected = Digest::of(&canonical(&entry.sees));
             if expected != entry.key {
                 return Err(RecordError::Key { step: step.clone(), expected, found: entry.key });
@@ -306,6 +349,41 @@ mod tests {
         };
         record.steps.insert(Name::new("train").unwrap(), step);
         record
+    }
+
+    fn attempt(second: u32) -> Attempt {
+        Attempt { begun: format!("2026-01-02T03:04:0{second}Z"), execution: None, from: None }
+    }
+
+    #[test]
+    fn what_made_the_outputs_stays_until_another_run_ended_well() {
+        let name = Name::new("train").unwrap();
+        let mut record = record();
+        let first = record.steps[&name].clone();
+        let other = StepRecord { key: Digest::of(b"other"), ..first.clone() };
+        // Nothing was made yet: the latest key alone.
+        record.begin(&name, other.clone()).attempts.push(attempt(1));
+        assert_eq!((record.steps[&name].key, record.unfinished.len()), (other.key, 0));
+        record.begin(&name, first.clone()).attempts.push(attempt(2));
+        assert_eq!(record.steps[&name].attempts, [attempt(2)]);
+        let mut made = record.steps[&name].clone();
+        made.outputs.insert(Name::new("adapter").unwrap(), Tree::default());
+        record.end_well(&name, made.clone());
+        assert_eq!(record.steps[&name], made, "its own runs are not counted twice");
+        // Now a run that does not end leaves it alone, under whatever key.
+        record.begin(&name, other.clone()).attempts.push(attempt(3));
+        record.begin(&name, first.clone()).attempts.push(attempt(4));
+        assert_eq!(record.steps[&name], made);
+        assert_eq!(record.latest(&name, first.key).unwrap().attempts, [attempt(4)]);
+        assert_eq!((record.attempts(&name, first.key), record.attempts(&name, other.key)), (2, 0));
+        let again = StepRecord { outputs: made.outputs.clone(), ..record.unfinished[&name].clone() };
+        record.end_well(&name, again);
+        assert!(record.unfinished.is_empty() && record.steps[&name].attempts == [attempt(2), attempt(4)]);
+        // Under another key nothing of the old one stays.
+        record.begin(&name, other.clone()).attempts.push(attempt(5));
+        let theirs = StepRecord { outputs: made.outputs, ..record.unfinished[&name].clone() };
+        record.end_well(&name, theirs);
+        assert!(record.steps[&name].key == other.key && record.steps[&name].attempts == [attempt(5)]);
     }
 
     #[test]

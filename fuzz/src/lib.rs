@@ -10,8 +10,11 @@ use pack::weights::adapter::AdapterConfig;
 use pack::weights::index::ShardIndex;
 use pack::weights::{Header, TensorListing, gguf, safetensors as safe};
 
+/// Reads bytes as one kind; it may refuse them, and never panics.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("adapter", adapter),
     ("card", card),
     ("competition", competition),

@@ -129,7 +129,7 @@ pub enum BundleError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Inputs that [python] names.
+    /// Inputs that `[python]` names.
     #[error(transparent)]
     Source(#[from] crate::source::SourceError),
 }

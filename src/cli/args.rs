@@ -138,7 +138,7 @@ pub(super) enum Command {
         #[arg(long)]
         again: bool,
         /// Go on from the last checkpoint of a run that did not end well
-        #[arg(long, conflicts_with_all = ["again", "dry_run"])]
+        #[arg(long, conflicts_with = "dry_run")]
         resume: bool,
         /// Say what would be run and why, and run nothing
         #[arg(long)]
@@ -472,6 +472,16 @@ pub(super) enum StoreCommand {
         /// Projects whose bytes stay
         #[arg(required = true, value_name = "PROJECT")]
         keep: Vec<PathBuf>,
+    },
+    /// Write the files of a model, data, weights or a step's output into a new folder
+    Get {
+        /// What it is called in pack.toml
+        name: Name,
+        /// The folder; it must not be there yet
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        #[command(flatten)]
+        project: ProjectFlag,
     },
     /// Say where the store is, or where a blob of it lies
     Path {

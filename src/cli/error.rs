@@ -57,7 +57,8 @@ pub struct Shown {
 /// Takes an error apart: each thing once, and the first help that any of them has.
 pub fn take_apart(error: &anyhow::Error) -> Shown {
     let mut lines: Vec<String> = Vec::new();
-    let mut help = None;
+    // A context stands in the chain under a type of its own.
+    let mut help = error.downcast_ref::<Problem>().and_then(|problem| problem.help.clone());
     for cause in error.chain() {
         let text = match cause.downcast_ref::<Diagnostic>() {
             Some(diagnostic) => format!("{}:{}:{}: {}", diagnostic.file, diagnostic.line, diagnostic.column, diagnostic.message),

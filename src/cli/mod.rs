@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
 use crate::progress::{Progress, Verbosity, bytes};
+use crate::runner::cancel;
 use crate::source::Context;
 use crate::store::Store;
 use crate::templates;
@@ -109,7 +110,8 @@ pub fn main() -> ExitCode {
                 println!("{}", serde_json::to_string_pretty(&error::take_apart(&error)).unwrap_or_default());
             }
             eprint!("{}", error::render(&error, color));
-            ExitCode::from(2)
+            // As a shell says it of a program that Ctrl-C ended.
+            ExitCode::from(if cancel::asked() { 130 } else { 2 })
         }
     }
 }
@@ -166,6 +168,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         let store = open_store(&root)?;
         Ok(Session { store, net: Net::new(global.offline), progress, jobs, locked: global.locked })
     };
+    if matches!(cli.command, Command::Train { .. } | Command::Verify { .. } | Command::Run { .. } | Command::Demo { .. }) {
+        cancel::heed().context("cannot heed Ctrl-C")?;
+    }
     match &cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -243,8 +248,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Train { step, project, again, resume, dry_run, sign, runner } => {
             let session = open()?;
-            // Before the work: a key that is not there is no reason to train for a day.
-            let sign = sign.as_deref().map(key::read).transpose()?;
             let mut project = Project::load(&project.dir)?;
             let options = train::Options {
                 step: step.clone(),
@@ -253,12 +256,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 dry_run: *dry_run,
                 runner: runner.name.clone(),
             };
+            // Before the work: a key that is not there is no reason to train for a day.
+            let sign = train::signing_key(&project, &options, sign.as_deref())?;
             let outcome = train::train(&mut project, &options, &session)?;
-            for file in train::sign(&project, &outcome, sign.as_ref())? {
+            let signed = train::sign(&project, &outcome, sign.as_ref())?;
+            for file in &signed.files {
                 session.progress.note(&format!("signed: {}", file.display()));
             }
+            signed.refused.iter().for_each(|why| session.progress.warn(why));
             out.show(&outcome, render::trained)?;
-            let found = !(outcome.complete || *dry_run);
+            let stale = outcome.steps.iter().any(|done| done.status == train::Status::Stale);
+            let found = stale || !(outcome.complete || *dry_run) || (signed.files.is_empty() && !signed.refused.is_empty());
             Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
         }
         Command::Build { project, output, format, image, plan, no_cache, sign } => {
@@ -473,10 +481,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
             out.show(&collected, |c| format!("removed {} files, {}\n", c.files, bytes(c.bytes)))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Store(StoreCommand::Get { name, folder, project }) => {
+            let got = store::get(&Project::load(&project.dir)?, name, folder, &open()?)?;
+            out.show(&got, |got| format!("{} files, {} in {}\n", got.files, bytes(got.bytes), folder.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Store(StoreCommand::Path { digest }) => {
             let session = open()?;
             let path = match digest {
-                Some(digest) => session.store.blob_path(&digest.parse()?),
+                Some(digest) => store::path(&digest.parse()?, &session)?,
                 None => session.store.root().to_owned(),
             };
             out.show(&path, |path| format!("{}\n", path.display()))?;

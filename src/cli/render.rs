@@ -139,5 +139,9 @@ pub(super) fn trained(outcome: &super::train::Outcome) -> String {
             "`pack train {step} --again` makes it anew; what is there stays in the store and, until then, in the lock\n"
         ));
     }
+    let made = outcome.steps.iter().rev().filter(|done| done.status == Status::Made);
+    if let Some(output) = made.flat_map(|done| &done.outputs).next() {
+        text.push_str(&format!("{0}: `pack store get {0} DIR` writes its files into a new folder\n", output.name));
+    }
     text
 }

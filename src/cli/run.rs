@@ -135,7 +135,7 @@ pub fn exit_code(execution: &Execution) -> Result<ExitCode> {
         Ending::TimedOut => "its time",
         Ending::OutOfMemory => "memory",
         Ending::OverQuota => "room on the disk",
-        Ending::Cancelled => bail!(Problem::new("the command was stopped")),
+        Ending::Cancelled => bail!(Problem::new("the command was stopped by you")),
     };
     let peak = execution.peak_memory.map_or_else(String::new, |peak| format!(", {} of memory at most", bytes(peak)));
     bail!(Problem::new(format!("the command was stopped since it used up {limit}, after {:.1} s{peak}", execution.seconds)))

@@ -3,21 +3,30 @@
 //! Layer 4 (commands). A vendor folder is a store that holds exactly one lock's blobs, so it serves with
 //! `--store DIR --offline` when pools and repositories are gone.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+#![allow(clippy::disallowed_methods, reason = "effects: writes files into a folder of the person's")]
 
-use anyhow::{Result, bail};
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::error::Problem;
 use super::lock::{check_signatures, fetch};
 use super::project::Project;
 use super::{Session, open_store};
-use crate::digest::Digest;
+use crate::artifact::{Artifact, Name, Role};
+use crate::digest::{Digest, Hasher};
 use crate::layer::{Layers, Memory};
 use crate::plan::{self, ImageKind, LayerPlan, Plan};
 use crate::progress::bytes;
 use crate::store::Placed;
+use crate::tree::Tree;
 
 /// What vendoring did.
 #[derive(Debug, Serialize)]
@@ -68,6 +77,98 @@ pub fn vendor(project: &Project, folder: &Path, session: &Session) -> Result<Ven
         ));
     }
     Ok(out)
+}
+
+/// What was written elsewhere.
+#[derive(Debug, Serialize)]
+pub struct Got {
+    /// The digest of its listing.
+    pub digest: Digest,
+    /// Files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Writes the files of what a project calls so into a new folder, whole or not at all. Every byte is hashed.
+pub fn get(project: &Project, name: &Name, folder: &Path, session: &Session) -> Result<Got> {
+    let tree = tree(project, name)?;
+    let folder = std::path::absolute(folder)?;
+    let failed = || format!("cannot write into `{}`", folder.display());
+    let there = || Problem::new(format!("`{}` is there already", folder.display())).help("name a new folder");
+    if fs::symlink_metadata(&folder).is_ok() {
+        bail!(there());
+    }
+    let Some(parent) = folder.parent() else { bail!(there()) };
+    fs::create_dir_all(parent).with_context(failed)?;
+    let scratch = tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent).with_context(failed)?;
+    let task = session.progress.task(name.as_str(), tree.size());
+    for file in tree.files() {
+        let to = file.path.under(scratch.path());
+        fs::create_dir_all(to.parent().unwrap_or(parent)).with_context(failed)?;
+        let mut blob = session.store.open_blob(&file.digest)?;
+        let mut written = File::create_new(&to).with_context(failed)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let n = blob.read(&mut buffer).with_context(|| format!("cannot read {}", file.digest))?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&buffer[..n]);
+            written.write_all(&buffer[..n]).with_context(failed)?;
+            task.add(n as u64);
+        }
+        if hasher.finish() != file.digest {
+            bail!(session.store.spoiled(&file.digest)?);
+        }
+        written.set_permissions(Permissions::from_mode(file.mode.bits())).with_context(failed)?;
+    }
+    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).with_context(failed)?;
+    let renamed = rustix::fs::renameat_with(CWD, scratch.path(), CWD, &folder, RenameFlags::NOREPLACE);
+    match renamed {
+        Ok(()) => drop(scratch.keep()),
+        Err(Errno::EXIST) => bail!(there()),
+        Err(error) => return Err(std::io::Error::from(error)).with_context(failed),
+    }
+    Ok(Got { digest: tree.digest(), files: tree.files().len(), bytes: tree.size() })
+}
+
+/// What a project calls so: in the lock, or a log or state in the Record.
+fn tree(project: &Project, name: &Name) -> Result<Tree> {
+    let lock = project.need_lock()?;
+    let is_content = |artifact: &&Artifact| matches!(artifact.role, Role::Model | Role::Data | Role::Weights);
+    let content: Vec<&Artifact> = lock.artifacts.iter().filter(is_content).collect();
+    if let Some(artifact) = content.iter().find(|artifact| artifact.name == *name) {
+        return match &artifact.files {
+            Some(tree) => Ok(tree.clone()),
+            None => bail!(
+                Problem::new(format!("`{name}` is one file, no folder"))
+                    .help(format!("`pack store path {}` says where it lies", artifact.digest))
+            ),
+        };
+    }
+    let record = project.record()?.unwrap_or_default();
+    if let Some(tree) = record.steps.values().find_map(|step| step.outputs.get(name)) {
+        return Ok(tree.clone());
+    }
+    let problem = Problem::new(format!("neither pack.lock nor pack.record.json has `{name}`"));
+    if project.manifest.maker(name).is_some() {
+        bail!(problem.help("run `pack train`"));
+    }
+    let recorded = record.steps.values().flat_map(|step| step.outputs.keys());
+    let known: BTreeSet<&str> = content.iter().map(|artifact| &artifact.name).chain(recorded).map(Name::as_str).collect();
+    bail!(problem.help(format!("known: {}", known.into_iter().collect::<Vec<_>>().join(", "))))
+}
+
+/// Where a blob lies.
+pub fn path(digest: &Digest, session: &Session) -> Result<PathBuf> {
+    let path = session.store.blob_path(digest);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let help = "`pack fetch` brings what a lock names; a folder has no blob of its own, `pack store get NAME DIR` writes it";
+    bail!(Problem::new(format!("the store has no {digest}")).help(help))
 }
 
 /// What `store gc` did.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::console::{Console, Show};
 use super::error::Problem;
 use super::project::Project;
-use super::{Session, attest, build, lock};
+use super::{Session, attest, build, key, lock};
 use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
 use crate::attestation::{self, SigningKey};
 use crate::clock;
@@ -127,13 +127,41 @@ pub fn train(project: &mut Project, options: &Options, session: &Session) -> Res
     Ok(outcome)
 }
 
-/// Signs what each step that was run did. Returns the envelopes.
-pub fn sign(project: &Project, outcome: &Outcome, key: Option<&SigningKey>) -> Result<Vec<PathBuf>> {
-    let Some(key) = key else { return Ok(Vec::new()) };
-    let (lock, record) = (project.need_lock()?, project.record()?.unwrap_or_default());
-    let mut files = Vec::new();
+/// What was signed.
+#[derive(Default)]
+pub struct Signed {
+    /// The envelopes.
+    pub files: Vec<PathBuf>,
+    /// Which step was not signed, and why.
+    pub refused: Vec<String>,
+}
+
+/// The key to sign with, where one is asked for.
+pub fn signing_key(project: &Project, options: &Options, key: Option<&str>) -> Result<Option<SigningKey>> {
+    let Some(key) = key else { return Ok(None) };
+    match key::read(key) {
+        Err(error) if options.step.is_none() && project.manifest.steps.keys().any(|step| step.as_str() == key) => {
+            let help = format!("`{key}` is a step: `pack train {key} --sign` runs it; another key is `--sign=KEY`");
+            bail!(Problem::new(error.to_string()).help(help))
+        }
+        read => read.map(Some),
+    }
+}
+
+/// Signs what each step that was run did; of what nobody saw made here, nothing is signed.
+pub fn sign(project: &Project, outcome: &Outcome, key: Option<&SigningKey>) -> Result<Signed> {
+    let mut signed = Signed::default();
+    let Some(key) = key else { return Ok(signed) };
+    let (lock, record) = (project.need_lock()?, record(project)?);
     for done in outcome.steps.iter().filter(|done| matches!(done.status, Status::Made | Status::UpToDate)) {
-        let (Some(entry), Some(step)) = (record.steps.get(&done.step), project.manifest.steps.get(&done.step)) else { continue };
+        let Some(step) = project.manifest.steps.get(&done.step) else { continue };
+        let entry = match attested(&done.step, &lock, &record) {
+            Ok(entry) => entry,
+            Err(why) => {
+                signed.refused.push(format!("step {} was not signed: {why}", done.step));
+                continue;
+            }
+        };
         let statement = attestation::training(&attestation::Training {
             step: &done.step,
             record: entry,
@@ -142,11 +170,42 @@ pub fn sign(project: &Project, outcome: &Outcome, key: Option<&SigningKey>) -> R
             track: &project.manifest.submission.track,
             inputs: &step.inputs,
         });
-        if let Some(statement) = statement {
-            files.push(attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))?);
+        match statement {
+            Some(statement) => {
+                signed.files.push(attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))?);
+            }
+            None => signed.refused.push(format!("step {} was not signed: its last run did not end well", done.step)),
         }
     }
-    Ok(files)
+    Ok(signed)
+}
+
+/// The Record's entry of a step, where it is of the run that made what is locked.
+fn attested<'r>(name: &Name, lock: &Lockfile, record: &'r Record) -> Result<&'r StepRecord, String> {
+    let entry = record.steps.get(name);
+    for artifact in &lock.artifacts {
+        let (Pin::Step(pin), output) = (&artifact.pin, &artifact.name) else { continue };
+        if pin.step != *name {
+            continue;
+        }
+        if artifact.basis == Basis::Claimed {
+            return Err(format!("`{output}` was adopted, not run here; `pack train {name} --again --sign` runs it"));
+        }
+        let recorded = entry.filter(|entry| entry.key == pin.key).and_then(|entry| entry.outputs.get(output));
+        if entry.is_some() && recorded.is_none_or(|tree| tree.digest() != artifact.digest) {
+            return Err(format!("pack.record.json is of another run than the one whose `{output}` is locked"));
+        }
+    }
+    entry.ok_or_else(|| "pack.record.json says nothing of its runs".to_owned())
+}
+
+/// The Record; what to do where it cannot be read.
+fn record(project: &Project) -> Result<Record> {
+    project.record().map(Option::unwrap_or_default).map_err(|error| {
+        let file = project.root.join("pack.record.json");
+        let help = format!("move `{}` aside; what it recorded is then no longer known", file.display());
+        error.context(Problem::new("cannot go on from the Record").help(help))
+    })
 }
 
 /// The steps to look at, in their order: all, or one and those whose outputs it takes.
@@ -234,13 +293,7 @@ fn standing(project: &mut Project, name: &Name, session: &Session) -> Result<Sta
     };
     let is_output = |artifact: &&Artifact| matches!(&artifact.pin, Pin::Step(pin) if pin.step == *name);
     let there = lock.artifacts.iter().filter(is_output).map(|artifact| (artifact.name.clone(), artifact.clone())).collect();
-    let record = match project.record() {
-        Ok(record) => record.unwrap_or_default(),
-        Err(error) => {
-            let help = "move pack.record.json aside; what it recorded is then no longer known";
-            return Err(error.context(Problem::new("cannot go on from the Record").help(help)));
-        }
-    };
+    let record = record(project)?;
     Ok(Standing { lock, step, view, there, record })
 }
 
@@ -287,17 +340,26 @@ impl Standing {
 
 fn one(project: &mut Project, name: &Name, options: &Options, runs: &Path, session: &Session) -> Result<Done> {
     let standing = standing(project, name, session)?;
-    let attempts = standing.record.steps.get(name).filter(|entry| entry.key == standing.view.key).map_or(0, |e| e.attempts.len());
+    let attempts = standing.record.attempts(name, standing.view.key);
     let claimed = standing.there.values().any(|artifact| artifact.basis == Basis::Claimed);
-    let done =
-        |status, because| Done { step: name.clone(), status, because, execution: None, attempts, outputs: standing.made() };
+    let folder = runs.join(name.as_str());
+    let left = is_of(&folder, &standing.view);
+    let done = |status, mut because: Vec<String>| {
+        if left {
+            because.push(format!("a run of it left `{}`; `pack train {name} --resume` goes on from there", folder.display()));
+        }
+        Done { step: name.clone(), status, because, execution: None, attempts, outputs: standing.made() }
+    };
     let named = options.step.as_ref().is_none_or(|step| step == name);
-    if standing.is_fresh(name) && !(options.again && named) {
+    let again = options.again && named;
+    // Whoever names a run that was begun wants it to its end, whatever is locked.
+    let goes_on = options.resume && named && left;
+    if standing.is_fresh(name) && !again && !(goes_on && options.step.is_some()) {
         let because = if claimed { vec!["adopted, not run here; `--again` runs it".to_owned()] } else { Vec::new() };
         return Ok(done(Status::UpToDate, because));
     }
     let stale = standing.why_stale(name);
-    if !stale.is_empty() && !(options.again && named) {
+    if !stale.is_empty() && !again && !goes_on {
         return Ok(done(Status::Stale, stale));
     }
     if options.dry_run {
@@ -320,16 +382,18 @@ fn run(
     let runner = runner::choose(options.runner.as_deref())?;
     let mut invocation = Invocation::of_step(name, &standing.step, &project.manifest, &standing.lock, project.track())?;
     let image = build::identity(project, &standing.lock, ImageKind::Train, session)?.config_digest();
-    if let Some((work, execution)) = ended_well(runs, name, &standing, options)? {
+    let over = standing.is_fresh(name) || !standing.why_stale(name).is_empty();
+    let anew = format!("pack train {name}{}", if over { " --again" } else { "" });
+    if let Some((work, execution)) = ended_well(runs, name, &standing, options, &anew) {
         session.progress.note(&format!("step {name}: it ended well before `pack` did, so what it wrote is taken in"));
         return finish(project, name, &standing.step, &standing.view, execution, &work, session);
     }
-    let work = Work::prepare(runs, name, &standing.view, options.resume, session)?;
+    let work = Work::prepare(runs, name, &standing.view, options.resume, anew, session)?;
     if let Some((output, folder)) = &work.checkpoint {
         invocation.env.insert("PACK_RESUME".to_owned(), format!("/out/{output}/{folder}"));
     }
     let mut record = standing.record;
-    let entry = entry(&mut record, name, &standing.view);
+    let entry = record.begin(name, fresh(&standing.view));
     entry.image = Some(image);
     let from = work.checkpoint.as_ref().map(|(output, folder)| format!("{output}/{folder}"));
     // Written before it runs: whoever is killed leaves an attempt that nobody saw end.
@@ -343,17 +407,14 @@ fn run(
 
 /// A run under this key that ended well, with what it wrote still in its folder: `pack` was killed while it took
 /// that in, or it could not be taken then.
-fn ended_well(runs: &Path, name: &Name, standing: &Standing, options: &Options) -> Result<Option<(Work, Execution)>> {
+fn ended_well(runs: &Path, name: &Name, standing: &Standing, options: &Options, anew: &str) -> Option<(Work, Execution)> {
     if !options.resume {
-        return Ok(None);
+        return None;
     }
-    let entry = standing.record.steps.get(name).filter(|entry| entry.key == standing.view.key);
-    let last = entry.and_then(|entry| entry.attempts.last()).and_then(|attempt| attempt.execution.clone());
+    let last = standing.record.latest(name, standing.view.key)?.attempts.last()?.execution.clone()?;
     let folder = runs.join(name.as_str());
-    Ok(last.filter(|last| last.ending.is_success() && is_of(&folder, &standing.view)).map(|last| {
-        let work = Work { log: folder.join("console.log"), folder, checkpoint: None };
-        (work, last)
-    }))
+    let work = Work { log: folder.join("console.log"), folder, checkpoint: None, anew: anew.to_owned() };
+    (last.ending.is_success() && is_of(&work.folder, &standing.view)).then_some((work, last))
 }
 
 /// Whether a run's folder is of a run that saw this.
@@ -363,9 +424,9 @@ fn is_of(folder: &Path, view: &View) -> bool {
     text.as_deref() == Some(view.key.to_string().as_str())
 }
 
-/// The Record's entry for a step under this key; one under another key is replaced.
-fn entry<'r>(record: &'r mut Record, name: &Name, view: &View) -> &'r mut StepRecord {
-    let fresh = || StepRecord {
+/// An entry for the Record without a run.
+fn fresh(view: &View) -> StepRecord {
+    StepRecord {
         key: view.key,
         sees: view.sees.clone(),
         code: view.code.clone(),
@@ -374,12 +435,25 @@ fn entry<'r>(record: &'r mut Record, name: &Name, view: &View) -> &'r mut StepRe
         outputs: BTreeMap::new(),
         checkpoints: BTreeMap::new(),
         metrics: BTreeMap::new(),
-    };
-    if record.steps.get(name).is_some_and(|entry| entry.key != view.key) {
-        record.steps.remove(name);
     }
-    record.pack = env!("CARGO_PKG_VERSION").to_owned();
-    record.steps.entry(name.clone()).or_insert_with(fresh)
+}
+
+/// Notes in the Record how a run ended. Returns its entry.
+fn note_end(record: &mut Record, name: &Name, view: &View, execution: &Execution) -> StepRecord {
+    let is_its = |entry: &&mut StepRecord| {
+        let last = entry.attempts.last();
+        entry.key == view.key && last.is_some_and(|last| last.execution.as_ref().is_none_or(|seen| seen == execution))
+    };
+    let noted = record.unfinished.get_mut(name).filter(is_its).or_else(|| record.steps.get_mut(name).filter(is_its));
+    let last = Attempt { begun: execution.started.clone(), execution: Some(execution.clone()), from: None };
+    if let Some(entry) = noted {
+        entry.attempts.last_mut().into_iter().for_each(|attempt| attempt.execution = last.execution.clone());
+        return entry.clone();
+    }
+    // Somebody took the Record away meanwhile.
+    let entry = record.begin(name, fresh(view));
+    entry.attempts.push(last);
+    entry.clone()
 }
 
 fn watch(name: &Name, runner: &dyn Runner, invocation: &Invocation, work: &Work, session: &Session) -> Result<Execution> {
@@ -399,23 +473,14 @@ fn finish(
     work: &Work,
     session: &Session,
 ) -> Result<Done> {
-    let mut record = project.record()?.unwrap_or_default();
+    let mut record = record(project)?;
     let made_it = execution.ending.is_success();
-    let entry = entry(&mut record, name, view);
-    match entry.attempts.last_mut() {
-        Some(attempt) => attempt.execution = Some(execution.clone()),
-        // Somebody took the Record away meanwhile.
-        None => {
-            entry.attempts.push(Attempt { begun: execution.started.clone(), execution: Some(execution.clone()), from: None });
-        }
-    }
-    let attempts = entry.attempts.len();
+    let mut entry = note_end(&mut record, name, view, &execution);
     // Before anything of it can be refused: how it ended was seen, and must not be lost.
     project.write_record(&record)?;
     if !made_it {
         bail!(failed(name, &execution, work));
     }
-    let entry = self::entry(&mut record, name, view);
     let mut outputs = BTreeMap::new();
     let mut empty = Vec::new();
     for output in step.outputs.keys() {
@@ -436,6 +501,8 @@ fn finish(
     entry.checkpoints = checkpoints(&outputs);
     entry.metrics = metrics(&outputs, session)?;
     entry.outputs = outputs.clone();
+    record.end_well(name, entry);
+    let attempts = record.attempts(name, view.key);
     let (mut lock, _) = build::current_lock(project, session)?;
     let mut made = Vec::new();
     for (output, tree) in outputs {
@@ -487,7 +554,7 @@ fn failed(name: &Name, execution: &Execution, work: &Work) -> Problem {
     };
     let memory = execution.peak_memory.map_or_else(String::new, |peak| format!(", {} of memory at most", bytes(peak)));
     Problem::new(format!("step `{name}` {how}{memory}; what it said and wrote stays in `{}`", work.folder.display()))
-        .help(format!("`pack train {name} --resume` goes on from its last checkpoint; `pack train {name}` begins again"))
+        .help(format!("`pack train {name} --resume` goes on from its last checkpoint; `{}` begins again", work.anew))
 }
 
 /// Folders `checkpoint-N` of the outputs, by their listings.
@@ -526,11 +593,13 @@ struct Work {
     log: PathBuf,
     /// Output and folder of the checkpoint that it goes on from.
     checkpoint: Option<(String, String)>,
+    /// What to type to begin the step from the start.
+    anew: String,
 }
 
 impl Work {
     /// A folder for the next run. What an earlier one left is moved aside, or gone on from.
-    fn prepare(runs: &Path, name: &Name, view: &View, resume: bool, session: &Session) -> Result<Self> {
+    fn prepare(runs: &Path, name: &Name, view: &View, resume: bool, anew: String, session: &Session) -> Result<Self> {
         let folder = runs.join(name.as_str());
         let key = folder.join("key");
         let failed = |what: &str| format!("cannot {what} `{}`", folder.display());
@@ -539,7 +608,7 @@ impl Work {
             if resume {
                 if !is_of(&folder, view) {
                     let message = format!("step `{name}` now sees something else than the run in `{}`", folder.display());
-                    bail!(Problem::new(message).help(format!("`pack train {name}` begins again; what is there is kept aside")));
+                    bail!(Problem::new(message).help(format!("`{anew}` begins again; what is there is kept aside")));
                 }
                 checkpoint = newest_checkpoint(&folder.join("out"));
                 match &checkpoint {
@@ -553,19 +622,47 @@ impl Work {
                 let aside = aside.expect("there is a free number");
                 fs::rename(&folder, &aside).with_context(|| failed("move aside"))?;
                 session.progress.note(&format!("step {name}: what the last run wrote is kept in `{}`", aside.display()));
+                let (runs, size) = kept_aside(runs, name);
+                let runs = if runs == 1 { "1 run is".to_owned() } else { format!("{runs} runs are") };
+                let size = bytes(size);
+                session
+                    .progress
+                    .note(&format!("step {name}: {runs} kept so, {size} in all; no command needs them, remove them as you like"));
             }
         } else if resume {
             session.progress.note(&format!("step {name}: there is nothing to go on from, so it begins from the start"));
         }
         fs::create_dir_all(&folder).with_context(|| failed("create"))?;
         fs::write(&key, view.key.to_string()).with_context(|| failed("write into"))?;
-        Ok(Work { log: folder.join("console.log"), folder, checkpoint })
+        Ok(Work { log: folder.join("console.log"), folder, checkpoint, anew })
     }
 
     /// After everything it wrote is in the store. What stays does no harm, so nothing is reported.
     fn remove(&self) {
         drop(fs::remove_dir_all(&self.folder));
     }
+}
+
+/// How many folders of earlier runs of a step there are, and what they take.
+fn kept_aside(runs: &Path, name: &Name) -> (usize, u64) {
+    let is_one = |file: &str| {
+        let number = file.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        number.is_some_and(|number| number.parse::<u64>().is_ok())
+    };
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        entries.filter(|entry| entry.file_name().to_str().is_some_and(is_one)).map(|entry| entry.path()).collect();
+    let (count, mut size) = (folders.len(), 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) => size += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    (count, size)
 }
 
 /// The checkpoint with the highest number in any output.

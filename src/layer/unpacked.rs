@@ -267,7 +267,8 @@ mod tests {
         assert_eq!(fs::metadata(place.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
         assert_eq!(fs::read_link(place.join("usr/bin/python")).unwrap(), Path::new("python3"));
         assert!(layers.verify_unpacked(&small).unwrap(), "the good twin");
-        let changes: [(&str, fn(&Path)); 6] = [
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 6] = [
             ("content", |place| fs::write(place.join("etc/hosts"), "two\n").unwrap()),
             ("mode", |place| fs::set_permissions(place.join("etc/hosts"), Permissions::from_mode(0o755)).unwrap()),
             ("target", |place| {

@@ -9,7 +9,7 @@ use crate::competition::{BUILT_IN, CHECKS, Competition};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::path::ImagePath;
-use crate::record::{self, Attempt, Ending, Execution, Gpu, Host, Isolation, Record, StepRecord};
+use crate::record::{Attempt, Ending, Execution, Gpu, Host, Isolation, Record, StepRecord};
 use crate::tree::{Mode, Tree, TreeFile};
 use crate::weights::numbers::NonFinite;
 use crate::weights::{Content, Dtype, Format, Header, Measured, Tensor, TensorInfo};
@@ -125,7 +125,7 @@ fn ran(runs: &[(f64, &[&str])]) -> Record {
         checkpoints: BTreeMap::new(),
         metrics: BTreeMap::new(),
     };
-    Record { version: record::VERSION, pack: "0".into(), steps: BTreeMap::from([(name("train"), step)]) }
+    Record { pack: "0".into(), steps: BTreeMap::from([(name("train"), step)]), ..Record::new() }
 }
 
 const GPU: &[&str] = &["NVIDIA GeForce RTX 4090"];

@@ -10,6 +10,7 @@ use crate::invocation::Invocation;
 use crate::layer::{LayerError, Layers};
 use crate::record::Execution;
 
+pub mod cancel;
 mod cgroup;
 pub mod doctor;
 pub mod embedded;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::cancel::{self, Heeding};
 use super::rooms::Rooms;
 use super::{Console, Event, RunError, Stream, io_error};
 use crate::invocation::Limits;
@@ -103,6 +104,7 @@ pub(super) fn watch(
     console: Console,
 ) -> Result<(Ending, Option<u64>), RunError> {
     let begun = Instant::now();
+    let _heeding = Heeding::begin();
     let mut peak: Option<u64> = None;
     let mut stop: Option<Stop> = None;
     let disk = Disk::new(rooms, limits)?;
@@ -128,6 +130,10 @@ pub(super) fn watch(
                 stop = Some(Stop { because: Ending::OverQuota, kill_at: now, killed: false });
             }
             next_walk = Instant::now() + WALK.max(now.elapsed() * SHARE);
+        }
+        if cancel::asked() && stop.is_none() {
+            subject.terminate();
+            stop = Some(Stop { because: Ending::Cancelled, kill_at: now + limits.grace, killed: false });
         }
         let late = limits.wall.is_some_and(|wall| now - begun >= wall);
         if late && stop.is_none() {

@@ -341,7 +341,7 @@ fn replay_tells(rules: &mut Rules, training: &Training, project: &Project) {
 
 fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Session) -> Result<Rules> {
     let given = options.competition.is_some().then(|| (rulebook.competition.clone(), rulebook.digest));
-    let asked = check::Options { rulebook: given, as_locked: true, among: options.among.clone(), ..check::Options::default() };
+    let asked = check::Options { rulebook: given, among: options.among.clone(), as_locked: true, ..check::Options::default() };
     let report = match check::check(project, &asked, session) {
         Ok(report) => report,
         Err(error) => {

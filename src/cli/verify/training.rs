@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::super::console::{Console, Show};
+use super::super::error::Problem;
 use super::super::project::Project;
 use super::super::{Session, build};
 use super::{Options, Rulebook};
@@ -29,7 +30,7 @@ use crate::plan::{Entry, Form};
 use crate::progress::Task;
 use crate::record::{Execution, Record, StepRecord};
 use crate::report::{Answer, Compared, How, StepAnswer, Training};
-use crate::runner::{self, RunError, Runner};
+use crate::runner::{self, RunError, Runner, cancel};
 use crate::source::path::read_folder;
 use crate::step::{self, View};
 use crate::tree::{Mode, Tree};
@@ -118,6 +119,12 @@ pub(super) fn check(
             }
             None => replays.step(name, step, view)?,
         };
+        if cancel::asked() {
+            bail!(
+                Problem::new(format!("stopped at step `{name}`; no report was written"))
+                    .help("the same `pack verify` goes on: steps that were judged before are not replayed again")
+            );
+        }
         if answer.execution.is_some() {
             session.store.remember(MEMORY, &key, &serde_json::to_string(&answer)?)?;
             remembered.push(key);

@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{self, BufReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -270,6 +271,8 @@ impl Running {
         let mut child = Command::new("/proc/self/exe")
             .args([STAGE, stage])
             .env_clear()
+            // What a terminal sends to all of a group, it sends to `pack` alone, which ends the rest in order.
+            .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -65,6 +65,7 @@ fn train_killed_at_any_time() {
         kill(&bench, child);
         documents_are_whole(&bench);
         assert_eq!(bench.read("pack.lock"), lock, "what was made stays locked");
+        assert_eq!(attempts(&bench).last().unwrap()["execution"]["ending"]["code"], 0, "and the run that made it stays recorded");
     }
     let ran = bench.run("train --again train").good();
     assert!(!bench.at(".pack/train/train").exists(), "{}", ran.all());
@@ -132,6 +133,80 @@ fn train_goes_on_from_a_checkpoint() {
     bench.run("lock").good();
     let ran = bench.run("train --resume");
     assert!(ran.code == 1 && ran.out.contains("stale"), "{}", ran.all());
+}
+
+/// Ctrl-C in a run of a stale step: it ends in order, can be gone on with, and harms nothing that was made before.
+#[test]
+fn train_is_stopped_in_order() {
+    let bench = untrained(ROUNDS);
+    bench.run("key new").good();
+    bench.run("lock").good();
+    let ran = bench.run("train").good();
+    assert!(ran.out.contains("adapter: `pack store get adapter DIR` writes its files"), "{}", ran.all());
+    let (lock, record) = (bench.read("pack.lock"), bench.read("pack.record.json"));
+    bench.edit("src/train.sh", "0.15", "0.2");
+    bench.run("lock").good();
+    let folder = bench.at(".pack/train/train/out/adapter");
+    let child = bench.command(&["train", "train", "--again"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("a checkpoint", || folder.join("checkpoint-1").exists());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let ran = bench.ran(&child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 130, "{}", ran.all());
+    for said in [
+        "step `train` was stopped by you after ",
+        "stays in `[project]/.pack/train/train`",
+        "`pack train train --resume` goes on from its last checkpoint; `pack train train --again` begins again",
+    ] {
+        assert!(ran.err.contains(said), "{}", ran.all());
+    }
+    assert!(below_folder(bench.dir()).is_empty());
+    pack::record::Record::parse(&bench.read("pack.record.json")).unwrap();
+    let now: Value = serde_json::from_str(&bench.read("pack.record.json")).unwrap();
+    assert_eq!(now["steps"], serde_json::from_str::<Value>(&record).unwrap()["steps"]);
+    assert_eq!(now["unfinished"]["train"]["attempts"][0]["execution"]["ending"]["how"], "cancelled");
+    for words in ["train --dry-run", "train"] {
+        let ran = bench.run(words);
+        assert!(ran.code == 1 && ran.out.contains("stale"), "{}", ran.all());
+        assert!(ran.out.contains("left `[project]/.pack/train/train`; `pack train train --resume` goes on"), "{}", ran.all());
+    }
+    // The edit undone, all is as it was.
+    bench.edit("src/train.sh", "0.2", "0.15");
+    bench.run("lock").good();
+    assert_eq!(bench.read("pack.lock"), lock);
+    let ran = bench.run("train --sign").good();
+    assert!(ran.out.contains("up to date") && ran.err.contains("signed: "), "{}", ran.all());
+    // And done again, the advice is true, with `--again` and without.
+    bench.edit("src/train.sh", "0.15", "0.2");
+    bench.run("lock").good();
+    let ran = bench.run("train train --again --resume").good();
+    assert!(ran.err.contains("going on after round "), "{}", ran.all());
+    assert_eq!(attempts(&bench).len(), 2, "{}", bench.read("pack.record.json"));
+    assert!(!bench.read("pack.record.json").contains("unfinished"));
+    verify(&bench, "--only training");
+    // What was adopted is not signed for, though the bytes were made here once.
+    bench.run("store get adapter ../made").good();
+    let ran = bench.run("store get adapter ../made");
+    assert!(ran.code == 2 && ran.err.contains("is there already\nhelp: name a new folder"), "{}", ran.all());
+    assert_eq!(fs::read(bench.dir().join("made/checkpoint-2/round")).unwrap(), b"2\n");
+    bench.run("adopt adapter=../made").good();
+    let ran = bench.run("train --sign");
+    assert!(ran.code == 1 && ran.err.contains("step train was not signed: `adapter` was adopted, not run here"), "{}", ran.all());
+}
+
+#[test]
+fn train_says_what_to_do() {
+    let bench = untrained(TRAIN);
+    bench.run("lock").good();
+    let ran = bench.run("train --sign train");
+    assert!(ran.code == 2 && ran.err.contains("help: `train` is a step: `pack train train --sign` runs it"), "{}", ran.all());
+    bench.run("train").good();
+    fs::write(bench.at("pack.record.json"), "{").unwrap();
+    let ran = bench.run("train --again");
+    assert_eq!(ran.code, 2, "{}", ran.all());
+    assert!(ran.err.contains("error: cannot go on from the Record\ncaused by: pack.record.json: "), "{}", ran.all());
+    assert!(ran.err.contains("help: move `[project]/pack.record.json` aside"), "{}", ran.all());
+    let ran = bench.run(&format!("store path sha256:{}", "0".repeat(64)));
+    assert!(ran.code == 2 && ran.err.contains("error: the store has no sha256:0000"), "{}", ran.all());
 }
 
 /// Ended well, and killed before what it wrote was taken in: a day's training is not done again.

@@ -119,7 +119,8 @@ fn another_layer() {
 
 #[test]
 fn documents_that_lie() {
-    let cases: [(&str, fn(&Path), &str); 5] = [
+    type Change = fn(&Path);
+    let cases: [(&str, Change, &str); 5] = [
         (
             "another command",
             |layout| rewrite(layout, |_, config| config["config"]["Cmd"] = serde_json::json!(["/bin/true"])),
