@@ -24,7 +24,7 @@ fn another_seed_claimed() {
 fn a_training_line_changed() {
     let bench = honest();
     bench.edit("src/train.sh", "steps=${PACK_STOP_STEP:-4}", "steps=${PACK_STOP_STEP:-5}");
-    verify(&bench, "").claim("/claims/inputs/answer", "refuted", "beside the manifest: ~ code code 1 files changed");
+    verify(&bench, "").claim("/claims/inputs/answer", "refuted", "beside the manifest: ~ code code 1 file changed");
     bench.run("lock").good();
     verify(&bench, "").training("refuted", "changed since: code train.sh");
     // The lock's key forged, and the Record left: the other code gives other weights.
@@ -49,7 +49,7 @@ fn a_data_file_swapped() {
     let bench = honest();
     let weights = claimed(&bench);
     bench.write("raw/a.txt", "two\n");
-    verify(&bench, "").claim("/claims/inputs/answer", "refuted", "beside the manifest: ~ data raw 1 files changed");
+    verify(&bench, "").claim("/claims/inputs/answer", "refuted", "beside the manifest: ~ data raw 1 file changed");
     bench.run("lock").good();
     verify(&bench, "").training("refuted", "changed since: input raw");
     bench.run("train --again").good();
