@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
@@ -16,9 +16,8 @@ use serde::Serialize;
 use super::console::{Console, Show};
 use super::error::Problem;
 use super::project::Project;
-use super::{Session, attest, build, key, lock};
+use super::{Session, build, lock};
 use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
-use crate::attestation::{self, SigningKey};
 use crate::clock;
 use crate::invocation::Invocation;
 use crate::layer::Memory;
@@ -28,10 +27,16 @@ use crate::plan::ImageKind;
 use crate::progress::{bytes, duration};
 use crate::record::{self, Attempt, Ending, Execution, Listed, Record, StepRecord};
 use crate::runner::{self, Runner};
-use crate::source::path::{open_regular, read_folder};
+use crate::source::path::read_folder;
 use crate::step::{self, View};
 use crate::text::nearest;
 use crate::tree::Tree;
+
+mod sign;
+mod work;
+
+pub use self::sign::{Signed, sign, signing_key};
+use self::work::{Work, checkpoint_number, is_of};
 
 /// What to run and how.
 #[derive(Default)]
@@ -125,78 +130,6 @@ pub fn train(project: &mut Project, options: &Options, session: &Session) -> Res
         }
     }
     Ok(outcome)
-}
-
-/// What was signed.
-#[derive(Default)]
-pub struct Signed {
-    /// The envelopes.
-    pub files: Vec<PathBuf>,
-    /// Which step was not signed, and why.
-    pub refused: Vec<String>,
-}
-
-/// The key to sign with, where one is asked for.
-pub fn signing_key(project: &Project, options: &Options, key: Option<&str>) -> Result<Option<SigningKey>> {
-    let Some(key) = key else { return Ok(None) };
-    match key::read(key) {
-        Err(error) if options.step.is_none() && project.manifest.steps.keys().any(|step| step.as_str() == key) => {
-            let help = format!("`{key}` is a step: `pack train {key} --sign` runs it; another key is `--sign=KEY`");
-            bail!(Problem::new(error.to_string()).help(help))
-        }
-        read => read.map(Some),
-    }
-}
-
-/// Signs what each step that was run did; of what nobody saw made here, nothing is signed.
-pub fn sign(project: &Project, outcome: &Outcome, key: Option<&SigningKey>) -> Result<Signed> {
-    let mut signed = Signed::default();
-    let Some(key) = key else { return Ok(signed) };
-    let (lock, record) = (project.need_lock()?, record(project)?);
-    for done in outcome.steps.iter().filter(|done| matches!(done.status, Status::Made | Status::UpToDate)) {
-        let Some(step) = project.manifest.steps.get(&done.step) else { continue };
-        let entry = match attested(&done.step, &lock, &record) {
-            Ok(entry) => entry,
-            Err(why) => {
-                signed.refused.push(format!("step {} was not signed: {why}", done.step));
-                continue;
-            }
-        };
-        let statement = attestation::training(&attestation::Training {
-            step: &done.step,
-            record: entry,
-            pack: env!("CARGO_PKG_VERSION"),
-            lock: &lock,
-            track: &project.manifest.submission.track,
-            inputs: &step.inputs,
-        });
-        match statement {
-            Some(statement) => {
-                signed.files.push(attest::sign_and_write(&statement, key, &project.root.join(attest::FOLDER))?);
-            }
-            None => signed.refused.push(format!("step {} was not signed: its last run did not end well", done.step)),
-        }
-    }
-    Ok(signed)
-}
-
-/// The Record's entry of a step, where it is of the run that made what is locked.
-fn attested<'r>(name: &Name, lock: &Lockfile, record: &'r Record) -> Result<&'r StepRecord, String> {
-    let entry = record.steps.get(name);
-    for artifact in &lock.artifacts {
-        let (Pin::Step(pin), output) = (&artifact.pin, &artifact.name) else { continue };
-        if pin.step != *name {
-            continue;
-        }
-        if artifact.basis == Basis::Claimed {
-            return Err(format!("`{output}` was adopted, not run here; `pack train {name} --again --sign` runs it"));
-        }
-        let recorded = entry.filter(|entry| entry.key == pin.key).and_then(|entry| entry.outputs.get(output));
-        if entry.is_some() && recorded.is_none_or(|tree| tree.digest() != artifact.digest) {
-            return Err(format!("pack.record.json is of another run than the one whose `{output}` is locked"));
-        }
-    }
-    entry.ok_or_else(|| "pack.record.json says nothing of its runs".to_owned())
 }
 
 /// The Record; what to do where it cannot be read.
@@ -417,13 +350,6 @@ fn ended_well(runs: &Path, name: &Name, standing: &Standing, options: &Options, 
     (last.ending.is_success() && is_of(&work.folder, &standing.view)).then_some((work, last))
 }
 
-/// Whether a run's folder is of a run that saw this.
-fn is_of(folder: &Path, view: &View) -> bool {
-    let text =
-        open_regular(&folder.join("key")).ok().and_then(|file| std::io::read_to_string(std::io::Read::take(file, 200)).ok());
-    text.as_deref() == Some(view.key.to_string().as_str())
-}
-
 /// An entry for the Record without a run.
 fn fresh(view: &View) -> StepRecord {
     StepRecord {
@@ -572,10 +498,6 @@ fn checkpoints(outputs: &BTreeMap<Name, Tree>) -> BTreeMap<String, Listed> {
     found
 }
 
-fn checkpoint_number(folder: &str) -> Option<u64> {
-    folder.strip_prefix("checkpoint-")?.parse().ok()
-}
-
 fn metrics(outputs: &BTreeMap<Name, Tree>, session: &Session) -> Result<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for file in outputs.values().flat_map(Tree::files) {
@@ -585,100 +507,4 @@ fn metrics(outputs: &BTreeMap<Name, Tree>, session: &Session) -> Result<BTreeMap
         }
     }
     Ok(all)
-}
-
-/// A run's own folder: `out/<name>`, its log, the key it runs under.
-struct Work {
-    folder: PathBuf,
-    log: PathBuf,
-    /// Output and folder of the checkpoint that it goes on from.
-    checkpoint: Option<(String, String)>,
-    /// What to type to begin the step from the start.
-    anew: String,
-}
-
-impl Work {
-    /// A folder for the next run. What an earlier one left is moved aside, or gone on from.
-    fn prepare(runs: &Path, name: &Name, view: &View, resume: bool, anew: String, session: &Session) -> Result<Self> {
-        let folder = runs.join(name.as_str());
-        let key = folder.join("key");
-        let failed = |what: &str| format!("cannot {what} `{}`", folder.display());
-        let mut checkpoint = None;
-        if folder.exists() {
-            if resume {
-                if !is_of(&folder, view) {
-                    let message = format!("step `{name}` now sees something else than the run in `{}`", folder.display());
-                    bail!(Problem::new(message).help(format!("`{anew}` begins again; what is there is kept aside")));
-                }
-                checkpoint = newest_checkpoint(&folder.join("out"));
-                match &checkpoint {
-                    Some((output, at)) => session.progress.note(&format!("step {name}: going on from {output}/{at}")),
-                    None => {
-                        session.progress.note(&format!("step {name}: no checkpoint was written yet, so it begins from the start"))
-                    }
-                }
-            } else {
-                let aside = (1..).map(|n| runs.join(format!("{name}.{n}"))).find(|path| !path.exists());
-                let aside = aside.expect("there is a free number");
-                fs::rename(&folder, &aside).with_context(|| failed("move aside"))?;
-                session.progress.note(&format!("step {name}: what the last run wrote is kept in `{}`", aside.display()));
-                let (runs, size) = kept_aside(runs, name);
-                let runs = if runs == 1 { "1 run is".to_owned() } else { format!("{runs} runs are") };
-                let size = bytes(size);
-                session
-                    .progress
-                    .note(&format!("step {name}: {runs} kept so, {size} in all; no command needs them, remove them as you like"));
-            }
-        } else if resume {
-            session.progress.note(&format!("step {name}: there is nothing to go on from, so it begins from the start"));
-        }
-        fs::create_dir_all(&folder).with_context(|| failed("create"))?;
-        fs::write(&key, view.key.to_string()).with_context(|| failed("write into"))?;
-        Ok(Work { log: folder.join("console.log"), folder, checkpoint, anew })
-    }
-
-    /// After everything it wrote is in the store. What stays does no harm, so nothing is reported.
-    fn remove(&self) {
-        drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
-/// How many folders of earlier runs of a step there are, and what they take.
-fn kept_aside(runs: &Path, name: &Name) -> (usize, u64) {
-    let is_one = |file: &str| {
-        let number = file.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('.'));
-        number.is_some_and(|number| number.parse::<u64>().is_ok())
-    };
-    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> =
-        entries.filter(|entry| entry.file_name().to_str().is_some_and(is_one)).map(|entry| entry.path()).collect();
-    let (count, mut size) = (folders.len(), 0);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
-                Ok(meta) => size += meta.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    (count, size)
-}
-
-/// The checkpoint with the highest number in any output.
-fn newest_checkpoint(out: &Path) -> Option<(String, String)> {
-    let mut newest: Option<(u64, String, String)> = None;
-    for output in fs::read_dir(out).ok()?.flatten() {
-        for folder in fs::read_dir(output.path()).into_iter().flatten().flatten() {
-            let (output, name) = (output.file_name(), folder.file_name());
-            let (Some(output), Some(name)) = (output.to_str(), name.to_str()) else { continue };
-            let is_folder = folder.file_type().is_ok_and(|kind| kind.is_dir());
-            if let Some(number) = checkpoint_number(name).filter(|_| is_folder)
-                && newest.as_ref().is_none_or(|(best, ..)| number > *best)
-            {
-                newest = Some((number, output.to_owned(), name.to_owned()));
-            }
-        }
-    }
-    newest.map(|(_, output, name)| (output, name))
 }

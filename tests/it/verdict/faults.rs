@@ -187,7 +187,7 @@ fn train_is_stopped_in_order() {
     bench.run("store get adapter ../made").good();
     let ran = bench.run("store get adapter ../made");
     assert!(ran.code == 2 && ran.err.contains("is there already\nhelp: name a new folder"), "{}", ran.all());
-    assert_eq!(fs::read(bench.dir().join("made/checkpoint-2/round")).unwrap(), b"2\n");
+    assert_eq!(fs::read(bench.dir().join("made/checkpoint-2/round.txt")).unwrap(), b"2\n");
     bench.run("adopt adapter=../made").good();
     let ran = bench.run("train --sign");
     assert!(ran.code == 1 && ran.err.contains("step train was not signed: `adapter` was adopted, not run here"), "{}", ran.all());
