@@ -56,11 +56,11 @@ impl<'a> Console<'a> {
                     match byte {
                         b'\n' => self.end_line(),
                         // A progress bar paints its line again: the newest one is a status.
-                        b'\r' if self.line.is_empty() => {}
-                        b'\r' => {
+                        b'\r' if !self.line.is_empty() => {
                             self.last = clean(&self.line);
                             self.line.clear();
                         }
+                        b'\r' => {}
                         _ if self.line.len() < LINE => self.line.push(*byte),
                         _ => {}
                     }

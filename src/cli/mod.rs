@@ -483,7 +483,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Store(StoreCommand::Get { name, folder, project }) => {
             let got = store::get(&Project::load(&project.dir)?, name, folder, &open()?)?;
-            out.show(&got, |got| format!("{} files, {} in {}\n", got.files, bytes(got.bytes), folder.display()))?;
+            out.show(&got, |got| render::got(got, folder))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Store(StoreCommand::Path { digest }) => {

@@ -129,7 +129,7 @@ pub(super) fn trained(outcome: &super::train::Outcome) -> String {
         }
         for made in &done.outputs {
             let same = if done.status == Status::Made && made.unchanged { "  the same bytes as before" } else { "" };
-            let files = if made.files == 1 { "1 file".to_owned() } else { format!("{} files", made.files) };
+            let files = files(made.files);
             text.push_str(&format!("           {} {}  {files}, {}{same}\n", made.name, made.digest, bytes(made.bytes)));
         }
     }
@@ -144,4 +144,13 @@ pub(super) fn trained(outcome: &super::train::Outcome) -> String {
         text.push_str(&format!("{0}: `pack store get {0} DIR` writes its files into a new folder\n", output.name));
     }
     text
+}
+
+/// After `store get`.
+pub(super) fn got(got: &super::store::Got, folder: &Path) -> String {
+    format!("{}, {} in {}\n", files(got.files), bytes(got.bytes), folder.display())
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
