@@ -172,6 +172,11 @@ impl Bench {
         self.wrapper = words.into_iter().map(Into::into).collect();
     }
 
+    /// The words before every `pack`.
+    pub fn wrapper(&self) -> &[OsString] {
+        &self.wrapper
+    }
+
     /// Another copy of `pack` from now on.
     pub fn use_program(&mut self, program: impl Into<PathBuf>) {
         self.program = program.into();

@@ -5,14 +5,16 @@
 //! The training is a script for Debian's static busybox, which travels as code: a few milliseconds, and its numbers
 //! depend on the seed and on the data. Needs `busybox-static`; `.ci/run` installs it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use pack::digest::Digest;
 use serde_json::Value;
 
-use crate::support::{Bench, Ran};
+use crate::support::{Bench, PACK, Ran, copy_program};
 use crate::weights::safe;
 
 mod copies;
@@ -204,7 +206,47 @@ fn strings(value: &Value, texts: &mut Vec<String>) {
 pub fn verify(bench: &Bench, arguments: &str) -> Verdict {
     let ran = bench.run(&format!("verify {arguments}"));
     assert!(ran.code == 0 || ran.code == 1, "{}", ran.all());
-    Verdict { ran, report: serde_json::from_str(&bench.read(".pack/verify/report.json")).unwrap() }
+    let verdict = Verdict { ran, report: serde_json::from_str(&bench.read(".pack/verify/report.json")).unwrap() };
+    if arguments.is_empty() || arguments.starts_with("--competition") || arguments == "--only training" {
+        elsewhere(bench, arguments.trim_start_matches("--only training"), verdict.at("/claims/training/answer"));
+    }
+    verdict
+}
+
+/// The same verification by the other sealed runner, and by both as an ordinary user with a store of their own: each
+/// must answer for the training as the first one did.
+#[track_caller]
+fn elsewhere(bench: &Bench, arguments: &str, expected: &str) {
+    let other = bench.dir().join("elsewhere");
+    drop(fs::remove_dir_all(&other));
+    fs::create_dir(&other).unwrap();
+    fs::set_permissions(bench.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = other.join("pack");
+    // The program may lie where root alone looks.
+    if fs::hard_link(PACK, &program).is_err() {
+        copy_program(&program);
+    }
+    let own = ["store", "home", "reports"].map(|name| other.join(name));
+    assert!(Command::new("cp").arg("-r").arg(bench.store()).arg(&own[0]).status().unwrap().success());
+    own[1..].iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    assert!(Command::new("chown").args(["-R", "nobody:nogroup"]).args(&own).status().unwrap().success());
+    let user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"].map(OsString::from);
+    for (who, runner) in [("root", "podman"), ("user", "embedded"), ("user", "podman")] {
+        let (wrapper, store, home) = match who {
+            "root" => (&user[..0], bench.store(), bench.dir().join("home")),
+            _ => (&user[..], own[0].as_path(), own[1].clone()),
+        };
+        let mut words = bench.wrapper().iter().chain(wrapper).cloned().chain([program.clone().into_os_string()]);
+        let report = own[2].join(format!("{who}-{runner}"));
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(["verify", "--only", "training", "--runner", runner]).args(arguments.split_whitespace());
+        command.arg("--report").arg(&report).arg("--store").arg(store);
+        command.current_dir(bench.at("")).env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap());
+        let ran = bench.ran(&command.output().unwrap());
+        assert!(ran.code == 0 || ran.code == 1, "{who}, {runner}: {}", ran.all());
+        let found: Value = serde_json::from_str(&fs::read_to_string(report.join("report.json")).unwrap()).unwrap();
+        assert_eq!(found["claims"]["training"]["answer"], expected, "{who}, {runner}: {}", ran.all());
+    }
 }
 
 /// The claimed weights' bytes.
