@@ -14,7 +14,7 @@ use pack::store::Store;
 use pack::tree::{Mode, Tree, TreeFile};
 
 use crate::attest::with_key;
-use crate::support::{Bench, is_root, snapshot};
+use crate::support::{Bench, Who, is_root, snapshot};
 
 /// The smallest project with everything that a bundle holds: outputs, a Record's place, envelopes. And its images.
 pub fn complete() -> (Bench, std::collections::BTreeMap<String, String>) {
@@ -69,13 +69,7 @@ fn stranger(file: &Path) -> Bench {
     let copy = bench.dir().join("received.pack.tar");
     fs::copy(file, &copy).unwrap();
     if is_root() {
-        // Everything of theirs is theirs, and they are nobody.
-        let program = bench.dir().join("pack");
-        crate::support::copy_program(&program);
-        let chown = std::process::Command::new("chown").args(["-R", "nobody:nogroup"]).arg(bench.dir()).status();
-        assert!(chown.unwrap().success());
-        bench.use_program(program);
-        bench.wrap(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+        bench.run_by(Who::User);
     } else {
         eprintln!("not root: the same user with another home and store");
     }

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::server::Answer;
-use crate::support::{Bench, MODEL, TINY, is_root, model_wheel, noise, parse_files, snapshot};
+use crate::support::{Bench, MODEL, TINY, Who, is_root, model_wheel, noise, parse_files, snapshot};
 
 /// A project with a large file, many small ones, an adopted output and a package of an index: every kind of layer
 /// that needs no operating system.
@@ -117,22 +116,16 @@ fn another_user() {
     let mut two = Bench::indexed();
     copy(&one, &two);
     if is_root() {
-        let owned = Command::new("chown").args(["-R", "nobody:"]).arg(two.dir()).status().unwrap();
-        assert!(owned.success());
-        // The program and uv lie where only root looks, so nobody gets copies.
-        let (program, tools) = (two.dir().join("pack"), two.dir().join("tools"));
-        crate::support::copy_program(&program);
+        two.run_by(Who::User);
+        // uv lies where only root looks, so nobody gets a copy.
+        let tools = two.dir().join("tools");
         fs::create_dir(&tools).unwrap();
-        for folder in [&program, &tools] {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        fs::set_permissions(&tools, fs::Permissions::from_mode(0o755)).unwrap();
         if let Some(uv) = crate::support::uv() {
             fs::copy(uv, tools.join("uv")).unwrap();
             fs::set_permissions(tools.join("uv"), fs::Permissions::from_mode(0o755)).unwrap();
         }
         two.set("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", tools.display()));
-        two.use_program(program);
-        two.wrap(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
     } else {
         eprintln!("not root: the same user with another home and store");
     }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, PACK, Ran, is_root};
+use crate::support::{Bench, Ran, Who};
 
 const PROJECT: &str = r#"
 --- pack.toml
@@ -47,34 +47,14 @@ one
 not for this step
 "#;
 
-/// Who runs `pack`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Who {
-    Root,
-    User,
-}
-
 /// A project with busybox, locked, for one of the two.
 fn bench(who: Who) -> Bench {
-    assert!(is_root(), "these tests become an ordinary user, so they run as root");
     let mut bench = Bench::new(PROJECT);
     let busybox = bench.at("busybox");
     let copied = Command::new("cp").arg("/bin/busybox").arg(&busybox).status().unwrap();
     assert!(copied.success(), "Debian's busybox-static is missing");
     fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755)).unwrap();
-    // The binary may lie where root alone looks. A copy is made by another process: one that this process has open for
-    // writing, however briefly, is passed on to whatever another test starts, and cannot be run meanwhile.
-    let program = bench.dir().join("pack");
-    if fs::hard_link(PACK, &program).is_err() {
-        assert!(Command::new("cp").arg(PACK).arg(&program).status().unwrap().success());
-    }
-    bench.use_program(program);
-    fs::set_permissions(bench.dir(), fs::Permissions::from_mode(0o755)).unwrap();
-    if who == Who::User {
-        bench.wrap(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
-        let folders = ["project", "store", "home"].map(|name| bench.dir().join(name));
-        assert!(Command::new("chown").args(["-R", "nobody:nogroup"]).args(folders).status().unwrap().success());
-    }
+    bench.run_by(who);
     bench.run("lock").good();
     bench
 }
@@ -440,15 +420,17 @@ fn killed_it_leaves_nothing() {
     }
 }
 
-/// Processes whose program or one of whose arguments lies in a folder.
+/// Processes whose program or one of whose arguments or variables lies in a folder, which has a name of its own.
 pub fn below_folder(folder: &Path) -> BTreeSet<String> {
+    let name = folder.file_name().unwrap().to_str().unwrap();
     let folder = folder.to_str().unwrap();
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " ");
         let program = fs::read_link(entry.path().join("exe")).unwrap_or_default();
+        let variables = fs::read(entry.path().join("environ")).unwrap_or_default();
         if entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok())
-            && (line.contains(folder) || program.starts_with(folder))
+            && (line.contains(name) || program.starts_with(folder) || String::from_utf8_lossy(&variables).contains(name))
         {
             found.insert(line);
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -71,10 +72,29 @@ echo served
 print("prepared")
 "#;
 
-/// A copy of the program under test that everybody may read. By a process of its own: a file that this one holds open
-/// for writing while another thread starts a program cannot be run until that program has begun.
-pub fn copy_program(to: &Path) {
-    assert!(Command::new("cp").arg(PACK).arg(to).status().unwrap().success());
+/// Who runs `pack`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// Root, as the tests are.
+    Root,
+    /// `nobody`.
+    User,
+}
+
+/// The words before a command that root gives to an ordinary user.
+pub const AS_USER: [&str; 4] = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"];
+
+/// The program under test where everybody may read it. A copy is made by a process of its own: a file that this one
+/// holds open for writing while another thread starts a program cannot be run until that program has begun.
+pub fn share_program(to: &Path) {
+    if fs::hard_link(PACK, to).is_err() {
+        assert!(Command::new("cp").arg(PACK).arg(to).status().unwrap().success());
+    }
+}
+
+/// Gives everything there to `nobody`.
+pub fn give_away<P: AsRef<OsStr>>(folders: impl IntoIterator<Item = P>) {
+    assert!(Command::new("chown").args(["-R", "nobody:nogroup"]).args(folders).status().unwrap().success());
 }
 
 /// A project with a store and a home, all gone when dropped.
@@ -175,6 +195,20 @@ impl Bench {
     /// The words before every `pack`.
     pub fn wrapper(&self) -> &[OsString] {
         &self.wrapper
+    }
+
+    /// Who runs `pack` from now on, a copy of it in the bench's folder. For an ordinary user all that lies there becomes theirs.
+    pub fn run_by(&mut self, who: Who) {
+        assert!(is_root(), "only root becomes an ordinary user");
+        fs::set_permissions(self.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+        if who == Who::User {
+            give_away([self.dir()]);
+            self.wrap(AS_USER);
+        }
+        // After the rest, since the program itself keeps its owner.
+        let program = self.dir().join("pack");
+        share_program(&program);
+        self.use_program(program);
     }
 
     /// Another copy of `pack` from now on.

@@ -1,37 +1,155 @@
 //! Faults: `pack train` and `pack verify` killed at any point, and trainings that fail. Nothing is half written,
 //! nothing is left running or mounted, and the next run goes on.
 
+use std::ops::Deref;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::sealed::{below_folder, groups};
+use crate::support::Who;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn start(bench: &Bench, words: &[&str]) -> Child {
-    bench.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+/// A project where one of the two users works in one of the sealed runners.
+struct Place {
+    bench: Bench,
+    runner: &'static str,
+    /// Where podman keeps its containers; short, as it asks for.
+    temporary: TempDir,
 }
 
+impl Deref for Place {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        &self.bench
+    }
+}
+
+impl Place {
+    /// An untrained project; `more` is added to its manifest.
+    fn new(who: Who, runner: &'static str, train: &str, more: &str) -> Self {
+        let mut bench = untrained(train);
+        // Whatever is started for a step can be told by this.
+        let mark = format!("env = {{ MARK = \"{}\" }}\n", bench.dir().file_name().unwrap().to_str().unwrap());
+        let more = if more.is_empty() { String::new() } else { format!("{more}{mark}") };
+        bench.write("pack.toml", [bench.read("pack.toml"), mark, more].concat());
+        let temporary = tempfile::Builder::new().prefix("pt-").tempdir_in("/tmp").unwrap();
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        bench.set("TMPDIR", temporary.path());
+        bench.run_by(who);
+        Self { bench, runner, temporary }
+    }
+
+    fn words<'a>(&self, words: &'a str) -> Vec<&'a str> {
+        let mut words: Vec<_> = words.split_whitespace().collect();
+        if matches!(words[0], "train" | "verify") {
+            words.extend(["--runner", self.runner]);
+        }
+        words
+    }
+
+    /// Runs `pack`, and a training or a verification in this runner.
+    fn run(&self, words: &str) -> Ran {
+        self.run_words(&self.words(words))
+    }
+
+    fn command(&self, words: &str) -> Command {
+        self.bench.command(&self.words(words))
+    }
+
+    fn start(&self, words: &str) -> Child {
+        self.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Locks, trains and builds.
+    fn make(&self) {
+        for words in ["lock", "train", "build"] {
+            self.run(words).good();
+        }
+    }
+
+    fn verify(&self, words: &str) -> Verdict {
+        answered(self, self.run(&format!("verify {words}")))
+    }
+
+    /// Kills without warning, and waits until nothing of it is left.
+    fn kill(&self, mut child: Child) {
+        // With `setpriv` in front this is still `pack`: it is replaced by it.
+        child.kill().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        wait_for("the end of all that was killed", || self.left(pid).is_empty());
+    }
+
+    /// What is left of a `pack` that is gone: processes, control groups, mounts, and podman's storage.
+    fn left(&self, pid: u32) -> Vec<String> {
+        let mut left: Vec<String> = below_folder(self.dir()).into_iter().chain(below_folder(self.temporary.path())).collect();
+        left.extend(groups().into_iter().filter(|group| group.contains(&format!("pack-box-{pid}-"))));
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let folders = [self.dir(), self.temporary.path()].map(|folder| folder.to_str().unwrap().to_owned());
+        left.extend(mounts.lines().filter(|line| folders.iter().any(|folder| line.contains(folder))).map(str::to_owned));
+        left.extend(fs::read_dir(self.temporary.path()).unwrap().flatten().map(|entry| entry.path().display().to_string()));
+        left
+    }
+
+    /// The beginnings at which a run of this length is killed, from before the step begins to after its outputs are
+    /// taken in; fewer where each takes longer.
+    fn moments(&self, whole: Duration) -> Vec<Duration> {
+        let count = if self.runner == "podman" { 8 } else { 16 };
+        (0..count).map(|part| whole * part / (count - 2)).collect()
+    }
+}
+
+/// One test for each sealed runner and user.
+macro_rules! everywhere {
+    ($($name:ident)*) => {$(
+        mod $name {
+            use super::Who;
+
+            #[test]
+            fn embedded_as_root() {
+                super::$name(Who::Root, "embedded");
+            }
+
+            #[test]
+            fn embedded_as_an_ordinary_user() {
+                super::$name(Who::User, "embedded");
+            }
+
+            #[test]
+            fn podman_as_root() {
+                super::$name(Who::Root, "podman");
+            }
+
+            #[test]
+            fn podman_as_an_ordinary_user() {
+                super::$name(Who::User, "podman");
+            }
+        }
+    )*};
+}
+
+everywhere! {
+    train_killed_at_any_time
+    train_goes_on_from_a_checkpoint
+    train_is_stopped_in_order
+    trainings_that_fail
+    a_training_over_its_time
+    verify_killed_goes_on
+    verify_killed_at_any_time
+}
+
+#[track_caller]
 fn wait_for(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "{what} did not come");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Kills without warning, and waits until nothing of it is left.
-fn kill(bench: &Bench, mut child: Child) {
-    child.kill().unwrap();
-    let pid = child.id();
-    child.wait().unwrap();
-    let folder = bench.dir().to_str().unwrap().to_owned();
-    wait_for("the end of all that was killed", || {
-        below_folder(bench.dir()).is_empty()
-            && groups().iter().all(|group| !group.contains(&format!("pack-box-{pid}-")))
-            && !fs::read_to_string("/proc/mounts").unwrap().contains(&folder)
-    });
 }
 
 fn attempts(bench: &Bench) -> Vec<Value> {
@@ -50,19 +168,17 @@ fn documents_are_whole(bench: &Bench) {
     assert!(left.len() <= 1, "{left:?}");
 }
 
-#[test]
-fn train_killed_at_any_time() {
-    let bench = untrained(TRAIN);
+fn train_killed_at_any_time(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, TRAIN, "");
     bench.run("lock").good();
     let begun = Instant::now();
     bench.run("train").good();
     let whole = begun.elapsed();
     let lock = bench.read("pack.lock");
-    // From before the step begins to after its outputs are taken in.
-    for part in 0..16u32 {
-        let child = start(&bench, &["train", "--again", "train"]);
-        std::thread::sleep(whole * part / 14);
-        kill(&bench, child);
+    for moment in bench.moments(whole) {
+        let child = bench.start("train train --again");
+        std::thread::sleep(moment);
+        bench.kill(child);
         documents_are_whole(&bench);
         assert_eq!(bench.read("pack.lock"), lock, "what was made stays locked");
         assert_eq!(attempts(&bench).last().unwrap()["execution"]["ending"]["code"], 0, "and the run that made it stays recorded");
@@ -74,7 +190,7 @@ fn train_killed_at_any_time() {
         fs::read_dir(bench.at("")).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().contains(".tmp-"));
     assert_eq!(left.count(), 0, "the next one clears up");
     bench.run("build").good();
-    verify(&bench, "").accepted();
+    bench.verify("").accepted();
     let all = attempts(&bench);
     assert!(all.len() >= 2 && all.last().unwrap()["execution"]["ending"]["code"] == 0, "{all:?}");
 }
@@ -95,14 +211,13 @@ steps=$round
 { head; numbers "$data"; } >"$made"
 "#;
 
-#[test]
-fn train_goes_on_from_a_checkpoint() {
-    let bench = untrained(ROUNDS);
+fn train_goes_on_from_a_checkpoint(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, ROUNDS, "");
     bench.run("lock").good();
     let folder = bench.at(".pack/train/train/out/adapter");
-    let child = start(&bench, &["train"]);
+    let child = bench.start("train");
     wait_for("a checkpoint", || folder.join("checkpoint-2").exists());
-    kill(&bench, child);
+    bench.kill(child);
     documents_are_whole(&bench);
     assert!(attempts(&bench)[0].get("execution").is_none(), "nobody saw it end");
     drop(fs::remove_dir_all(folder.join("checkpoint-3.part")));
@@ -116,19 +231,19 @@ fn train_goes_on_from_a_checkpoint() {
     let checkpoints = record["steps"]["train"]["checkpoints"].as_object().unwrap();
     assert_eq!(checkpoints.len(), 4, "{checkpoints:?}");
     bench.run("build").good();
-    verify(&bench, "").accepted();
+    bench.verify("").accepted();
     // Without it, it begins again, and what was there is kept aside.
-    let child = start(&bench, &["train", "--again", "train"]);
+    let child = bench.start("train train --again");
     wait_for("a checkpoint", || folder.join("checkpoint-1").exists());
-    kill(&bench, child);
+    bench.kill(child);
     let ran = bench.run("train --again train").good();
     assert!(ran.err.contains("what the last run wrote is kept in `[project]/.pack/train/train.1`"), "{}", ran.all());
     assert!(bench.at(".pack/train/train.1/out/adapter/checkpoint-1").exists());
     assert!(!ran.err.contains("going on"), "{}", ran.all());
     // Of a run that saw something else, nothing is gone on from.
-    let child = start(&bench, &["train", "--again", "train"]);
+    let child = bench.start("train train --again");
     wait_for("a checkpoint", || folder.join("checkpoint-1").exists());
-    kill(&bench, child);
+    bench.kill(child);
     bench.edit("src/train.sh", "0.15", "0.01");
     bench.run("lock").good();
     let ran = bench.run("train --resume");
@@ -136,9 +251,8 @@ fn train_goes_on_from_a_checkpoint() {
 }
 
 /// Ctrl-C in a run of a stale step: it ends in order, can be gone on with, and harms nothing that was made before.
-#[test]
-fn train_is_stopped_in_order() {
-    let bench = untrained(ROUNDS);
+fn train_is_stopped_in_order(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, ROUNDS, "");
     bench.run("key new").good();
     bench.run("lock").good();
     let ran = bench.run("train").good();
@@ -147,8 +261,9 @@ fn train_is_stopped_in_order() {
     bench.edit("src/train.sh", "0.15", "0.2");
     bench.run("lock").good();
     let folder = bench.at(".pack/train/train/out/adapter");
-    let child = bench.command(&["train", "train", "--again"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = bench.command("train train --again").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("a checkpoint", || folder.join("checkpoint-1").exists());
+    let pid = child.id();
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
     let ran = bench.ran(&child.wait_with_output().unwrap());
     assert_eq!(ran.code, 130, "{}", ran.all());
@@ -159,7 +274,7 @@ fn train_is_stopped_in_order() {
     ] {
         assert!(ran.err.contains(said), "{}", ran.all());
     }
-    assert!(below_folder(bench.dir()).is_empty());
+    assert_eq!(bench.left(pid), [""; 0]);
     pack::record::Record::parse(&bench.read("pack.record.json")).unwrap();
     let now: Value = serde_json::from_str(&bench.read("pack.record.json")).unwrap();
     assert_eq!(now["steps"], serde_json::from_str::<Value>(&record).unwrap()["steps"]);
@@ -182,7 +297,7 @@ fn train_is_stopped_in_order() {
     assert!(ran.err.contains("going on after round "), "{}", ran.all());
     assert_eq!(attempts(&bench).len(), 2, "{}", bench.read("pack.record.json"));
     assert!(!bench.read("pack.record.json").contains("unfinished"));
-    verify(&bench, "--only training");
+    bench.verify("--only training");
     // What was adopted is not signed for, though the bytes were made here once.
     bench.run("store get adapter ../made").good();
     let ran = bench.run("store get adapter ../made");
@@ -235,7 +350,7 @@ fn train_takes_in_what_ended_well() {
 fn two_trainings_at_once() {
     let bench = untrained(&format!("./busybox sleep 2\n{TRAIN}"));
     bench.run("lock").good();
-    let mut first = start(&bench, &["train"]);
+    let mut first = bench.command(&["train"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for("the first one", || bench.at(".pack/train/train/out").exists());
     let ran = bench.run("train");
     assert_eq!(ran.code, 2, "{}", ran.all());
@@ -247,8 +362,7 @@ fn two_trainings_at_once() {
     assert_eq!(attempts(&bench).len(), 1);
 }
 
-#[test]
-fn trainings_that_fail() {
+fn trainings_that_fail(who: Who, runner: &'static str) {
     let cases = [
         ("exit 7\n", "step `train` ended with exit code 7 after"),
         ("kill -9 $$\n", "step `train` ended with exit code 137 after"),
@@ -256,7 +370,7 @@ fn trainings_that_fail() {
         ("exec ./busybox truncate -s 1099511627776 \"$made\"\n", "it wrote more than it may"),
     ];
     for (train, says) in cases {
-        let bench = untrained(train);
+        let bench = Place::new(who, runner, train, "");
         bench.run("lock").good();
         let lock = bench.read("pack.lock");
         let ran = bench.run("train");
@@ -273,9 +387,8 @@ fn trainings_that_fail() {
     }
 }
 
-#[test]
-fn a_training_over_its_time() {
-    let bench = untrained("trap '' TERM\nwhile :; do ./busybox sleep 0.1; done\n");
+fn a_training_over_its_time(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, "trap '' TERM\nwhile :; do ./busybox sleep 0.1; done\n", "");
     bench.edit("pack.toml", "threads = 1", "threads = 1\nhours = 0.0002");
     bench.run("lock").good();
     let ran = bench.run("train");
@@ -288,18 +401,16 @@ fn a_training_over_its_time() {
 const SECOND: &str =
     "[steps.second]\ncommand = [\"./busybox\", \"sh\", \"second.sh\"]\ninputs = [\"adapter\"]\noutputs = { other = \"data\" }\n";
 
-#[test]
-fn verify_killed_goes_on() {
-    let bench = untrained(TRAIN);
-    bench.write("pack.toml", bench.read("pack.toml") + SECOND);
+fn verify_killed_goes_on(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, TRAIN, SECOND);
     bench.write("src/second.sh", "./busybox sleep 1\necho x >\"$PACK_OUT/other/x\"\n");
-    make(&bench);
+    bench.make();
     let log = bench.at(".pack/verify/second.replay.log");
     let killed = || {
         drop(fs::remove_file(&log));
-        let child = start(&bench, &["verify", "--only", "training"]);
+        let child = bench.start("verify --only training");
         wait_for("the second step", || log.exists());
-        kill(&bench, child);
+        bench.kill(child);
         assert!(!bench.at(".pack/verify/report.json").exists(), "no verdict");
     };
     let stands = "step train was replayed by a run that did not end; its answer stands";
@@ -321,20 +432,20 @@ fn verify_killed_goes_on() {
     assert!(!ran.err.contains(stands) && ran.out.contains("training  refuted"), "{}", ran.all());
 }
 
-#[test]
-fn verify_killed_at_any_time() {
-    let bench = honest();
+fn verify_killed_at_any_time(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, TRAIN, "");
+    bench.make();
     let begun = Instant::now();
-    verify(&bench, "").accepted();
+    bench.verify("").accepted();
     let whole = begun.elapsed();
     let before = crate::support::snapshot(&bench.at("src"));
-    for part in 0..10u32 {
-        let child = start(&bench, &["verify"]);
-        std::thread::sleep(whole * part / 9);
-        kill(&bench, child);
+    for moment in bench.moments(whole) {
+        let child = bench.start("verify");
+        std::thread::sleep(moment);
+        bench.kill(child);
         documents_are_whole(&bench);
         serde_json::from_str::<Value>(&bench.read(".pack/verify/report.json")).unwrap();
     }
     assert_eq!(crate::support::snapshot(&bench.at("src")), before);
-    verify(&bench, "").accepted();
+    bench.verify("").accepted();
 }
