@@ -32,6 +32,8 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use scan::Spot;
+
 /// Under which kind what was found in a blob is remembered; a new number where anything about the search changes.
 const MEMORY: &str = "copies-1";
 /// Blobs from this size on are remembered, in bytes.
@@ -331,7 +333,7 @@ impl Search<'_> {
             return Ok(found);
         }
         let mut found = InBlob::default();
-        self.file(&blob, role, name, "", 0, &mut found).map_err(unreadable(name))?;
+        self.file(&blob, Spot { role, name, member: "", depth: 0 }, &mut found).map_err(unreadable(name))?;
         if size >= REMEMBERED {
             self.store.remember(MEMORY, &key, &serde_json::to_string(&found).unwrap_or_default())?;
         }

@@ -27,6 +27,7 @@ const MOST: usize = 4096;
 const XZ_MEMORY: u64 = 96 << 20;
 
 /// What looking through a stream gave.
+#[derive(Default)]
 struct Seen {
     hits: Vec<Hit>,
     /// In the text without what stands between digits.
@@ -35,151 +36,116 @@ struct Seen {
     bytes: u64,
 }
 
+/// Where in a blob a file lies.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'a> {
+    /// What the blob is in the project.
+    pub role: Role,
+    /// The file's own name, which says what is usual in it.
+    pub name: &'a str,
+    /// Its path through the archives that hold it, each but the last followed by `!`.
+    pub member: &'a str,
+    /// Archives that hold it.
+    pub depth: usize,
+}
+
 /// Is given the content of a file, from its first byte.
 type Take<'a> = dyn FnMut(&mut dyn Read) -> io::Result<()> + 'a;
 /// Hands the content to a [`Take`], as often as it is asked to.
 type With<'a> = dyn FnMut(&mut Take<'_>) -> io::Result<()> + 'a;
-/// Opens a stream anew, from its first byte.
-type Opener<'a> = dyn FnMut() -> io::Result<Box<dyn Read + 'a>> + 'a;
 
 impl Search<'_> {
-    /// Searches an open file called `name`; `member` is where it lies in the blob.
-    pub(super) fn file(
-        &self,
-        file: &File,
-        role: Role,
-        name: &str,
-        member: &str,
-        depth: usize,
-        out: &mut InBlob,
-    ) -> io::Result<()> {
+    /// Searches an open file.
+    pub(super) fn file(&self, file: &File, spot: Spot<'_>, out: &mut InBlob) -> io::Result<()> {
         let size = file.metadata()?.len();
-        let open = || -> io::Result<Box<dyn Read + '_>> {
-            let mut from: &File = file;
-            from.seek(SeekFrom::Start(0))?;
-            Ok(Box::new(from))
-        };
-        let seen = self.look(&mut *open()?)?;
-        self.note(&seen, role, name, member, &mut { open }, out)?;
+        let mut content = |each: &mut Take<'_>| each(&mut from_start(file)?);
+        let seen = self.looked(&mut content)?;
+        self.note(&seen, spot, &mut content, out)?;
         let Some(container) = formats::container(&seen.sample) else { return Ok(()) };
-        if depth == DEPTH {
-            out.unread.push((member.to_owned(), format!("archives in archives are opened {DEPTH} deep")));
+        if spot.depth == DEPTH {
+            out.unread.push((spot.member.to_owned(), format!("archives in archives are opened {DEPTH} deep")));
             return Ok(());
         }
         let cap = size.saturating_mul(MAX_RATIO).saturating_add(RATIO_FREE);
         let opened = match container {
-            Container::Zip => self.zip(file, role, member, depth, out),
-            Container::Deb => self.deb(file, role, member, depth, out),
+            Container::Zip => self.zip(file, spot, out),
+            Container::Deb => self.deb(file, spot, out),
             Container::Closed(what) => Err(io::Error::other(format!("{what} is not opened"))),
             Container::Gzip | Container::Zstd | Container::Xz => {
-                let mut open = || -> io::Result<Box<dyn Read + '_>> {
-                    let mut from: &File = file;
-                    from.seek(SeekFrom::Start(0))?;
-                    Ok(Box::new(Capped { inner: unpacked(container, from)?, left: cap }))
-                };
-                let inner = format!("{member}!");
-                self.member(&mut open, role, name, &inner, depth, out)
+                let member = format!("{}!", spot.member);
+                let inner = Spot { member: &member, ..spot };
+                self.member(
+                    inner,
+                    &mut |each| each(&mut Capped { inner: unpacked(container, from_start(file)?)?, left: cap }),
+                    out,
+                )
             }
         };
         // What is inside cannot be told; the search goes on.
         if let Err(error) = opened {
-            out.unread.push((member.to_owned(), error_text(&error)));
+            out.unread.push((spot.member.to_owned(), error_text(&error)));
         }
         Ok(())
     }
 
-    fn zip(&self, file: &File, role: Role, member: &str, depth: usize, out: &mut InBlob) -> io::Result<()> {
+    fn zip(&self, file: &File, spot: Spot<'_>, out: &mut InBlob) -> io::Result<()> {
         let mut zip = Zip::open(ArchiveKind::Zip, file)?;
         for at in 0..zip.members().len() {
-            if zip.members()[at].folder {
-                continue;
+            let member = &zip.members()[at];
+            if !member.folder {
+                let name = member.path.to_string();
+                self.archived(&name, spot, &mut |each| each(&mut *zip.content(at)?), out)?;
             }
-            let name = zip.members()[at].path.to_string();
-            let inner = format!("{member}!{name}");
-            let zip = std::cell::RefCell::new(&mut zip);
-            self.streamed(
-                &mut |each| {
-                    let mut zip = zip.borrow_mut();
-                    let mut content = zip.content(at)?;
-                    each(&mut *content)
-                },
-                role,
-                &name,
-                &inner,
-                depth,
-                out,
-            )?;
         }
         Ok(())
     }
 
-    fn deb(&self, file: &File, role: Role, member: &str, depth: usize, out: &mut InBlob) -> io::Result<()> {
-        let mut from: &File = file;
-        from.seek(SeekFrom::Start(0))?;
+    fn deb(&self, file: &File, spot: Spot<'_>, out: &mut InBlob) -> io::Result<()> {
+        from_start(file)?;
         let mut deb = archive::deb(file.try_clone()?, self.store.root())?;
         for at in 0..deb.entries().len() {
-            let archive::Kind::File { .. } = deb.entries()[at].kind else { continue };
-            let name = deb.entries()[at].path.to_string();
-            let inner = format!("{member}!{name}");
-            let deb = std::cell::RefCell::new(&mut deb);
-            self.streamed(
-                &mut |each| {
-                    let mut deb = deb.borrow_mut();
-                    let mut content = deb.open(at)?;
-                    each(&mut *content)
-                },
-                role,
-                &name,
-                &inner,
-                depth,
-                out,
-            )?;
+            let entry = &deb.entries()[at];
+            if let archive::Kind::File { .. } = entry.kind {
+                let name = entry.path.to_string();
+                self.archived(&name, spot, &mut |each| each(&mut *deb.open(at)?), out)?;
+            }
         }
         Ok(())
     }
 
-    fn member(
-        &self,
-        open: &mut Opener<'_>,
-        role: Role,
-        name: &str,
-        member: &str,
-        depth: usize,
-        out: &mut InBlob,
-    ) -> io::Result<()> {
-        self.streamed(&mut |each| each(&mut *open()?), role, name, member, depth, out)
+    /// Searches a member that an archive calls `name`.
+    fn archived(&self, name: &str, archive: Spot<'_>, content: &mut With<'_>, out: &mut InBlob) -> io::Result<()> {
+        let member = format!("{}!{name}", archive.member);
+        self.member(Spot { name, member: &member, ..archive }, content, out)
     }
 
-    /// Searches what an archive hands out; `with` calls its argument with the content from its first byte.
-    fn streamed(
-        &self,
-        with: &mut With<'_>,
-        role: Role,
-        name: &str,
-        member: &str,
-        depth: usize,
-        out: &mut InBlob,
-    ) -> io::Result<()> {
+    /// Searches what an archive hands out; `content` calls its argument with the bytes from the first one.
+    fn member(&self, spot: Spot<'_>, content: &mut With<'_>, out: &mut InBlob) -> io::Result<()> {
         let mut head = Vec::new();
-        with(&mut |content| content.take(crate::weights::HEAD as u64).read_to_end(&mut head).map(drop))?;
+        content(&mut |bytes| bytes.take(crate::weights::HEAD as u64).read_to_end(&mut head).map(drop))?;
         if formats::container(&head).is_some() {
             let mut spool = tempfile::tempfile_in(self.store.root())?;
-            with(&mut |content| io::copy(content, &mut spool).map(drop))?;
+            content(&mut |bytes| io::copy(bytes, &mut spool).map(drop))?;
             spool.flush()?;
-            return self.file(&spool, role, name, member, depth + 1, out);
+            return self.file(&spool, Spot { depth: spot.depth + 1, ..spot }, out);
         }
-        let mut seen = None;
-        with(&mut |content| {
-            seen = Some(self.look(content)?);
+        let seen = self.looked(content)?;
+        self.note(&seen, spot, content, out)
+    }
+
+    /// Looks through what `content` hands out.
+    fn looked(&self, content: &mut With<'_>) -> io::Result<Seen> {
+        let mut seen = Seen::default();
+        content(&mut |bytes| {
+            seen = self.look(bytes)?;
             Ok(())
         })?;
-        let Some(seen) = seen else { return Ok(()) };
-        self.note_with(&seen, role, name, member, with, out)
+        Ok(seen)
     }
 
     /// Looks through a stream.
     fn look(&self, reader: &mut dyn Read) -> io::Result<Seen> {
-        let mut seen = Seen { hits: Vec::new(), squeezed: Vec::new(), sample: Vec::new(), bytes: 0 };
+        let mut seen = Seen::default();
         let mut buffer = vec![0; LONGEST + CHUNK];
         let mut text: Vec<u8> = Vec::new();
         let (mut kept, mut squeezed_before) = (0, 0u64);
@@ -230,28 +196,9 @@ impl Search<'_> {
         }
     }
 
-    fn note<'r>(
-        &self,
-        seen: &Seen,
-        role: Role,
-        name: &str,
-        member: &str,
-        open: &mut impl FnMut() -> io::Result<Box<dyn Read + 'r>>,
-        out: &mut InBlob,
-    ) -> io::Result<()> {
-        self.note_with(seen, role, name, member, &mut |each| each(&mut *open()?), out)
-    }
-
     /// Adds what was seen; a tensor that would lie there as its bytes is held against the digest.
-    fn note_with(
-        &self,
-        seen: &Seen,
-        role: Role,
-        name: &str,
-        member: &str,
-        with: &mut With<'_>,
-        out: &mut InBlob,
-    ) -> io::Result<()> {
+    fn note(&self, seen: &Seen, spot: Spot<'_>, content: &mut With<'_>, out: &mut InBlob) -> io::Result<()> {
+        let Spot { role, name, member, .. } = spot;
         out.files += 1;
         out.bytes += seen.bytes;
         if let Some(why) = formats::opaque(role, name, seen.bytes, &seen.sample) {
@@ -268,8 +215,8 @@ impl Search<'_> {
             if let (Form::Bytes, Some(begin)) = (form, best)
                 && begin + want.bytes <= seen.bytes
             {
-                with(&mut |content| {
-                    whole = digest_at(content, begin, want.bytes)? == want.tensor.digest;
+                content(&mut |bytes| {
+                    whole = digest_at(bytes, begin, want.bytes)? == want.tensor.digest;
                     Ok(())
                 })?;
             }
@@ -284,6 +231,12 @@ impl Search<'_> {
         }
         Ok(())
     }
+}
+
+/// The file, read from its first byte.
+fn from_start(mut file: &File) -> io::Result<&File> {
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file)
 }
 
 fn digest_at(content: &mut dyn Read, begin: u64, bytes: u64) -> io::Result<crate::digest::Digest> {
