@@ -449,6 +449,16 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// An output of a step: `tree` is what it wrote, or is said to have written.
+    pub fn output(name: Name, role: Role, pin: StepPin, tree: Tree, basis: Basis) -> Self {
+        Self { name, role, pin: Pin::Step(pin), digest: tree.digest(), size: tree.size(), basis, files: Some(tree) }
+    }
+
+    /// Whether a step made it.
+    pub fn is_output(&self) -> bool {
+        matches!(self.pin, Pin::Step(_))
+    }
+
     /// Every blob that the store must hold for this artifact: (digest, bytes), in listing order.
     pub fn blobs(&self) -> Vec<(Digest, u64)> {
         let mut blobs = Vec::new();

@@ -258,10 +258,8 @@ pub fn need_bytes(lock: &Lockfile, session: &Session) -> Result<()> {
     names.dedup();
     let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
-    let step_only = lock
-        .artifacts
-        .iter()
-        .find(|artifact| matches!(artifact.pin, Pin::Step(_)) && artifact.blobs().iter().any(|blob| absent.contains(blob)));
+    let step_only =
+        lock.artifacts.iter().find(|artifact| artifact.is_output() && artifact.blobs().iter().any(|blob| absent.contains(blob)));
     let help = match step_only {
         Some(output) if names.len() == 1 => {
             format!("steps' outputs are not fetched: run `pack train`, or `pack adopt {}=DIR` with the files", output.name)
@@ -287,7 +285,7 @@ fn need_fresh_outputs(project: &Project, lock: &Lockfile, plans: &[Plan], sessio
         return Ok(());
     };
     let served: Vec<&Name> = serve.weights.iter().chain(&serve.data).collect();
-    let is_served = |artifact: &&Artifact| matches!(artifact.pin, Pin::Step(_)) && served.contains(&&artifact.name);
+    let is_served = |artifact: &&Artifact| artifact.is_output() && served.contains(&&artifact.name);
     if !lock.artifacts.iter().any(|artifact| is_served(&artifact)) {
         return Ok(());
     }
@@ -305,7 +303,7 @@ fn need_fresh_outputs(project: &Project, lock: &Lockfile, plans: &[Plan], sessio
 
 /// Every output in the lock that its step would now make from something else, and why.
 pub fn stale_outputs(project: &Project, lock: &Lockfile, session: &Session) -> Result<Vec<(Name, String)>> {
-    if !lock.artifacts.iter().any(|artifact| matches!(artifact.pin, Pin::Step(_))) {
+    if !lock.artifacts.iter().any(|artifact| artifact.is_output()) {
         return Ok(Vec::new());
     }
     let keys = step::keys(&project.manifest, lock, project.track(), &runtime(lock, session)?)?;

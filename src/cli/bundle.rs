@@ -103,7 +103,7 @@ pub fn bundle(project: &mut Project, file: &Path, options: Options, session: &Se
     let (envelopes, left_out, is_built) = envelopes(&project.root, &Digest::of(text.as_bytes()), &keys)?;
     documents.extend(envelopes);
     let outputs = project.manifest.steps.values().flat_map(|step| &step.outputs);
-    let made = |name: &Name| lock.artifacts.iter().any(|artifact| artifact.name == *name && matches!(artifact.pin, Pin::Step(_)));
+    let made = |name: &Name| lock.output(name).is_some();
     let absent = outputs.filter(|(name, class)| class.role().is_some() && !made(name)).map(|(name, _)| name.clone()).collect();
     let task = session.progress.task("bundle", blobs.iter().map(|blob| blob.1).sum());
     let index = bundle::write(file, &documents, blobs, &session.store, &task)?;
@@ -129,7 +129,7 @@ pub fn bundle(project: &mut Project, file: &Path, options: Options, session: &Se
 
 /// Refuses outputs that their steps would now make from something else, or says which are taken all the same.
 fn judge_outputs(project: &Project, lock: &Lockfile, anyway: bool, session: &Session) -> Result<Vec<String>> {
-    let outputs = lock.artifacts.iter().filter(|artifact| matches!(artifact.pin, Pin::Step(_))).count();
+    let outputs = lock.artifacts.iter().filter(|artifact| artifact.is_output()).count();
     // What a step sees counts its packages, and those may not be here.
     let stale = match stale_outputs(project, lock, session) {
         _ if outputs == 0 => return Ok(Vec::new()),
@@ -194,7 +194,7 @@ fn need(blobs: &BTreeSet<(Digest, u64)>, artifacts: &[Artifact], session: &Sessi
 
 /// Code and outputs as elsewhere; logs too, where programs print what they were given.
 fn refuse_secret_trees(artifacts: &[Artifact], record: Option<&Record>, session: &Session) -> Result<()> {
-    let own = |artifact: &&Artifact| artifact.role == Role::Code || matches!(artifact.pin, Pin::Step(_));
+    let own = |artifact: &&Artifact| artifact.role == Role::Code || artifact.is_output();
     let locked = artifacts.iter().filter(own).filter_map(|artifact| artifact.files.as_ref());
     let recorded =
         record.iter().flat_map(|record| record.steps.values()).flat_map(|step| step.outputs.values().chain([&step.code]));

@@ -122,7 +122,7 @@ fn locked(project: &Project, old: Option<Lockfile>, stale: &[Stale], options: &O
 
 /// Outputs that are stale, as far as it can be told without making a layer.
 fn stale_outputs(project: &Project, lock: &Lockfile, session: &Session) -> Result<Vec<String>> {
-    if !lock.artifacts.iter().any(|artifact| matches!(artifact.pin, Pin::Step(_))) {
+    if !lock.artifacts.iter().any(|artifact| artifact.is_output()) {
         return Ok(Vec::new());
     }
     let layers = Layers { store: &session.store, progress: &session.progress, jobs: session.jobs, memory: Memory::Use };
@@ -315,7 +315,7 @@ fn one(
     let owned: Vec<Artifact> = old
         .into_iter()
         .flat_map(|old| &old.artifacts)
-        .filter(|artifact| !matches!(artifact.pin, Pin::Step(_)) && (unit.owns)(artifact))
+        .filter(|artifact| !artifact.is_output() && (unit.owns)(artifact))
         .cloned()
         .collect();
     let evidence = old.map_or_else(Vec::new, |old| old.evidence.clone());

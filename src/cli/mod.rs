@@ -16,7 +16,6 @@ use serde::Serialize;
 use self::args::{AttestCommand, CheckFormat, Cli, Color, Command, CompetitionCommand, ImageCommand, KeyCommand, StoreCommand};
 use self::error::Problem;
 use self::project::Project;
-use crate::artifact::Name;
 use crate::competition::Standing;
 use crate::digest::Digest;
 use crate::layer::Memory;
@@ -234,15 +233,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Adopt { outputs, project } => {
             let session = open()?;
             let mut project = Project::load(&project.dir)?;
-            let mut adopted = Vec::new();
-            // In the steps' order, so that what a later step takes is there when its key is made.
-            let order: Vec<Name> =
-                project.manifest.step_order().iter().flat_map(|(_, step)| step.outputs.keys().cloned()).collect();
-            let mut outputs = outputs.clone();
-            outputs.sort_by_key(|(name, _)| order.iter().position(|output| output == name));
-            for (name, folder) in &outputs {
-                adopted.push(adopt::adopt(&mut project, name, folder, &session)?);
-            }
+            let adopted = adopt::adopt(&mut project, outputs, &session)?;
             out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
             Ok(ExitCode::SUCCESS)
         }

@@ -433,27 +433,17 @@ fn finish(
     let mut made = Vec::new();
     for (output, tree) in outputs {
         let class = step.outputs.get(&output).copied().unwrap_or(OutputClass::Log);
-        let before = lock.artifacts.iter().find(|old| old.name == output && matches!(old.pin, Pin::Step(_)));
         made.push(Made {
             name: output.clone(),
             digest: tree.digest().to_string(),
             files: tree.files().len(),
             bytes: tree.size(),
-            unchanged: before.is_some_and(|old| old.digest == tree.digest()),
+            unchanged: lock.output(&output).is_some_and(|old| old.digest == tree.digest()),
         });
         let Some(role) = class.role() else { continue };
-        lock.artifacts.retain(|old| !(old.name == output && matches!(old.pin, Pin::Step(_))));
-        lock.artifacts.push(Artifact {
-            name: output,
-            role,
-            pin: Pin::Step(StepPin { step: name.clone(), key: view.key }),
-            digest: tree.digest(),
-            size: tree.size(),
-            basis: Basis::Observed,
-            files: Some(tree),
-        });
+        let pin = StepPin { step: name.clone(), key: view.key };
+        lock.put_output(Artifact::output(output, role, pin, tree, Basis::Observed));
     }
-    lock.sort();
     // The folder goes last: whoever is killed before finds in it what was made.
     project.write_record(&record)?;
     project.write_lock(&lock)?;

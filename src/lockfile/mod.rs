@@ -126,6 +126,19 @@ impl Lockfile {
         self.artifacts.iter().find(|artifact| artifact.role == role && artifact.name == *name)
     }
 
+    /// The output of a step, whatever its class.
+    pub fn output(&self, name: &Name) -> Option<&Artifact> {
+        self.artifacts.iter().find(|artifact| artifact.is_output() && artifact.name == *name)
+    }
+
+    /// Takes an output in, in the place of the one of its name. Models, data and weights share one namespace, so an
+    /// entry of another class goes too.
+    pub fn put_output(&mut self, output: Artifact) {
+        self.artifacts.retain(|old| !(old.is_output() && old.name == output.name));
+        self.artifacts.push(output);
+        self.sort();
+    }
+
     /// All artifacts of a role, sorted by name.
     pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Artifact> {
         self.artifacts.iter().filter(move |artifact| artifact.role == role)

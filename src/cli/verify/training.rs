@@ -271,17 +271,9 @@ impl Replays<'_> {
             if self.lock.artifacts.iter().any(|artifact| artifact.name == output) {
                 continue;
             }
-            self.lock.artifacts.push(Artifact {
-                name: output,
-                role,
-                pin: Pin::Step(StepPin { step: name.clone(), key: view.key }),
-                digest: tree.digest(),
-                size: tree.size(),
-                basis: Basis::Observed,
-                files: Some(tree),
-            });
+            let pin = StepPin { step: name.clone(), key: view.key };
+            self.lock.put_output(Artifact::output(output, role, pin, tree, Basis::Observed));
         }
-        self.lock.sort();
     }
 
     pub(super) fn run(&self, name: &Name, step: &Step, invocation: &Invocation, what: &str) -> Result<Ran, RunError> {
@@ -417,7 +409,7 @@ impl Replays<'_> {
 
     /// What the claim is about: the lock's entry, or of a log or state the Record's.
     fn claimed_tree(&self, output: &Name, entry: Option<&StepRecord>) -> Option<Tree> {
-        let locked = self.lock.artifacts.iter().find(|artifact| artifact.name == *output && matches!(artifact.pin, Pin::Step(_)));
+        let locked = self.lock.output(output);
         locked.and_then(|artifact| artifact.files.clone()).or_else(|| entry?.outputs.get(output).cloned())
     }
 

@@ -274,6 +274,14 @@ fn unknown_output() {
     let bench = tiny_locked();
     bench.run("adopt mix=raw").good();
     says(&bench.run("adopt mixx=raw"), 2, "error: no step has an output `mixx`\nhelp: did you mean `mix`?");
+    // All or none.
+    let lock = bench.read("pack.lock");
+    says(&bench.run("adopt mix=model mixx=raw"), 2, "error: no step has an output `mixx`\nhelp: did you mean `mix`?");
+    says(&bench.run("adopt mix=model mix=raw"), 2, "error: `mix` is named twice\nhelp: name each output once");
+    assert_eq!(bench.read("pack.lock"), lock);
+    bench.run("adopt mix=model").good();
+    assert_ne!(bench.read("pack.lock"), lock, "the good twin");
+    bench.run("adopt mix=raw").good();
 }
 
 fn unknown_flag() {
