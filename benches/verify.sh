@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How fast `pack verify --replay none` is beside hashing once and building once, and what a replay adds on disk.
-# Usage: benches/verify.sh [WORKDIR]     needs: a release build, openssl, GNU time, 12 GB of disk
+# Usage: benches/verify.sh [WORKDIR]     needs: a release build, openssl, busybox-static, GNU time, 20 GB of disk
 # Figures go into docs/performance.md by hand.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -46,3 +46,39 @@ rm -rf one/image
 run "$pack" verify --replay none one; row 'pack verify --replay none, nothing claimed' "$t" "$m"; bare=$t
 echo
 echo "verify / (hash once + build once): $(ratio "$verify" "$hash" "$build") with a claimed layout, $(ratio "$bare" "$hash" "$build") without"
+
+# A replay of a step that reads all of a model: the memory of `pack` itself, of every process of it, and the most that lies on the disk.
+mkdir -p replay/model
+cp "$(command -v busybox)" replay/busybox
+openssl enc -aes-128-ctr -nosalt -K 01 -iv 00 -in /dev/zero 2>/dev/null | head -c $((GB * 1000000000)) > replay/model/weights.bin || true
+cat > replay/pack.toml <<'TOML'
+[submission]
+name = "replay"
+competition = "cpu-tabular-example"
+track = "cpu"
+[models.base]
+path = "model"
+[code]
+path = "busybox"
+[steps.train]
+command = ["/submission/busybox", "sh", "-c", "/submission/busybox sha256sum /models/base/weights.bin > /out/made/sum"]
+inputs = ["base"]
+outputs = { made = "data" }
+TOML
+"$pack" lock replay > /dev/null 2>&1
+"$pack" train --project replay > /dev/null 2>&1
+before=$(du -s --block-size=1000000 "$work" | cut -f1)
+"$pack" verify --only training replay > .out 2> .err &
+most_disk=$before most_memory=0
+while kill -0 $! 2> /dev/null; do
+  disk=$(du -s --block-size=1000000 "$work" 2> /dev/null | cut -f1) || true
+  [ "${disk:-0}" -gt "$most_disk" ] && most_disk=$disk
+  for process in $(pgrep -x pack || true); do
+    memory=$(awk '/VmHWM/ { print $2 }' "/proc/$process/status" 2> /dev/null) || true
+    [ "${memory:-0}" -gt "$most_memory" ] && most_memory=$memory
+  done
+  sleep 0.05
+done
+wait $! || [ $? = 1 ] || { cat .err; exit 1; }
+grep -E '^  train' .out
+echo "a replay that reads $GB GB: $((most_memory / 1024)) MiB in any process of pack, $((most_disk - before)) MB more on the disk than before"
