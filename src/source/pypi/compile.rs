@@ -268,7 +268,7 @@ fn lack_of_wheels(changed: &[Change], question: &Question) -> SourceError {
         ));
     }
     SourceError::new(text)
-        .help("`pack` never builds a package and never changes a version in silence: choose one of the two ways for each (`pack wheel NAME` will build a wheel in the box)")
+        .help("`pack` never builds a package and never changes a version in silence: choose one of the two ways for each")
 }
 
 fn ask(session: &Session, question: &Question, stand_ins: &StandIns, cx: &Context) -> Result<Answer, SourceError> {

@@ -205,7 +205,7 @@ fn reference(package: &Name, text: &str) -> Result<(String, Option<Digest>), Str
     if [".tar.gz", ".zip", ".tgz", ".tar.bz2"].iter().any(|end| path.ends_with(end)) {
         return Err(format!(
             "{package}: its address leads to a source distribution, and `pack` never builds one when it locks: build its \
-             wheel with `pip wheel` and name it under [python] wheels (`pack wheel {package}` will build it in the box)"
+             wheel with `pip wheel --no-deps` and this address, and name it under [python] wheels"
         ));
     }
     let (url, given) = wheel_address(text).map_err(|(what, help)| {
@@ -238,11 +238,9 @@ fn git_reference(text: &str, package: Option<&Name>) -> String {
              wheel must be built"
         );
     }
-    let wheel = package.map_or("NAME", Name::as_str);
     format!(
         "{name}: a git repository holds sources, and `pack` never builds when it locks: build its wheel with `pip wheel \
-         --no-deps` and this reference, and name it under [python] wheels beside this line (`pack wheel {wheel}` will build \
-         it in the box)"
+         --no-deps` and this reference, and name it under [python] wheels beside this line"
     )
 }
 
@@ -314,7 +312,7 @@ mod tests {
             ("a @ git+https://user:hunter2@example.org/a.git@main", "a: a git reference without a commit floats"),
             (
                 "a @ git+https://user:hunter2@example.org/a.git@0123456789012345678901234567890123456789#egg=a",
-                "`pack wheel a` will build it in the box",
+                "`pip wheel --no-deps` and this reference",
             ),
             ("a @ https://example.org/hunter2/a-1.tar.gz", "a source distribution"),
             ("a @ https://example.org/a-1-py3-none-any.whl?token=hunter2", "holds a query"),

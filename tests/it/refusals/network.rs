@@ -130,7 +130,7 @@ pub const ROWS: &[Row] = &[
         "another platform",
         "a source distribution only",
         sdist_only,
-        "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has a wheel\n    either build its wheel (`pip wheel --no-deps demo-model==1.0`) and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version, or do without it\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each (`pack wheel NAME` will build a wheel in the box)",
+        "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has a wheel\n    either build its wheel (`pip wheel --no-deps demo-model==1.0`) and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version, or do without it\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each",
     ),
     lock(
         "RECORD",

@@ -64,7 +64,7 @@ pub const ROWS: &[Row] = &[
             spoil: |b| sources(b, "1.0", false),
             command: "lock",
             code: 2,
-            says: "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has a wheel\n    either build its wheel (`pip wheel --no-deps demo-model==1.0`) and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version, or do without it\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each (`pack wheel NAME` will build a wheel in the box)",
+            says: "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 1.0: source distribution only; no version that fits has a wheel\n    either build its wheel (`pip wheel --no-deps demo-model==1.0`) and name it: [python] wheels = [\"wheels/demo_model-1.0-….whl\"]\n    or ask for another version, or do without it\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each",
         }),
     },
     Row {
@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
             spoil: |b| sources(b, "2.0", true),
             command: "lock",
             code: 2,
-            says: "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 2.0: source distribution only; the newest that fits and has a wheel is 1.0\n    either build its wheel (`pip wheel --no-deps demo-model==2.0`) and name it: [python] wheels = [\"wheels/demo_model-2.0-….whl\"]\n    or ask for that one in the requirements: demo-model==1.0\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each (`pack wheel NAME` will build a wheel in the box)",
+            says: "error: 1 package has no wheel for Python 3.12 on x86_64 Linux with glibc 2.40 in the version that would be chosen:\n  demo-model 2.0: source distribution only; the newest that fits and has a wheel is 1.0\n    either build its wheel (`pip wheel --no-deps demo-model==2.0`) and name it: [python] wheels = [\"wheels/demo_model-2.0-….whl\"]\n    or ask for that one in the requirements: demo-model==1.0\nhelp: `pack` never builds a package and never changes a version in silence: choose one of the two ways for each",
         }),
     },
     Row {
