@@ -106,7 +106,7 @@ fn declared(facts: &Facts, steps: &[(&Name, &Step)], limit: f64) -> Finding {
                     "nothing says how long step `{name}` takes, the track allows {limit} hours: there is no pack.record.json, and the step has no `hours`"
                 ))
                 .at(facts.line(&table, None))
-                .next(format!("say `hours` under [{table}], or run `pack train`; a replay measures it"));
+                .next(format!("say `hours` under [{table}], or run `pack train`"));
             }
         }
     }
@@ -117,8 +117,7 @@ fn declared(facts: &Facts, steps: &[(&Name, &Step)], limit: f64) -> Finding {
             .at(line)
             .next("say less `hours` under the steps; each is stopped after its own")
     } else {
-        Finding::pass(format!("{names} may take at most {sum} hours together, the track allows {limit}; a replay measures it"))
-            .at(line)
+        Finding::pass(format!("{names} may take at most {sum} hours together, the track allows {limit}")).at(line)
     }
 }
 

@@ -267,7 +267,8 @@ pub const TABLE: &[Row] = &[
         summary: "the training keeps within the track's time",
         explain: "Adds the time of every step that takes a model or weights and feeds the served weights: what pack.record.json says they \
                   took, each from its last run from the start, else the `hours` after which they are stopped. A Record on another GPU \
-                  than the track's that exceeds the limit is unknown, with the ratio. A replay measures it.",
+                  than the track's that exceeds the limit is unknown, with the ratio. A replay's own time is shown by `pack verify` and \
+                  judged by no rule.",
         needs: Needs::Documents,
         check: clock::hours,
     },
