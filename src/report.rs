@@ -208,7 +208,7 @@ pub struct Training {
     pub answer: Answer,
     /// One entry a step, in their order.
     pub steps: Vec<StepAnswer>,
-    /// Weights that are served and that no step makes: nothing can be replayed of them.
+    /// Weights that no step makes, and that are served or feed what is: nothing can be replayed of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmade: Vec<Name>,
 }
@@ -307,6 +307,9 @@ pub struct Twin {
     /// Tensors that are the same with both seeds.
     #[serde(default, skip_serializing_if = "is_none")]
     pub same: u64,
+    /// Those of them that no declared input has and that are no constants: nobody can tell where they come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmoved: Vec<String>,
     /// Distance of the two, relative to the update, where it could be measured: what another seed gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::competition::Accept;
 use crate::record::{Ending, Execution, Host};
 use crate::report::{Acceptance, Answer, Claims, How, Report, StepAnswer, Twin};
+use crate::weights::shown;
 
 /// What is asked where a competition says nothing: everything that can be told, and by bits.
 pub fn default_accept() -> Accept {
@@ -76,7 +77,9 @@ pub fn acceptance(claims: &Claims, accept: &Accept, whose: Whose) -> Acceptance 
     };
     let unmade: Vec<String> = claims.training.unmade.iter().map(|name| format!("`{name}`")).collect();
     let found = match how.filter(|_| training == Answer::Confirmed) {
-        _ if needed.is_some() && !unmade.is_empty() => format!("no step makes {}, which is served", unmade.join(", ")),
+        _ if needed.is_some() && !unmade.is_empty() => {
+            format!("no step makes {}, and what is served comes from it", unmade.join(", "))
+        }
         Some(how) => format!("confirmed by {}", how.as_str()),
         None => training.as_str().to_owned(),
     };
@@ -174,14 +177,26 @@ pub enum TwinSays {
     Unknown(String),
 }
 
-/// What the run with another seed says of the claim.
-pub fn twin(twin: &Twin) -> TwinSays {
+/// What the run with another seed says of the claim. `declared`: the manifest says that the step makes weights; else
+/// they were only told by what they look like, which an index of data may do too.
+pub fn twin(twin: &Twin, declared: bool) -> TwinSays {
+    const SHOWN: usize = 3;
     let seed = twin.seed;
     match (twin.differs, &twin.failed) {
-        (Some(true), _) => TwinSays::Differs,
-        (Some(false), _) => {
+        (Some(true), _) if twin.unmoved.is_empty() => TwinSays::Differs,
+        (Some(true), _) => {
+            let names: Vec<String> = twin.unmoved.iter().take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
+            let count = twin.unmoved.len();
+            let more = if count > SHOWN { format!(" and {} more", count - SHOWN) } else { String::new() };
+            let names = names.join(", ");
+            TwinSays::Unknown(format!(
+                "with seed {seed} {count} of its tensors are the same, and no declared input has them: {names}{more}"
+            ))
+        }
+        (Some(false), _) if declared => {
             TwinSays::Same(format!("with seed {seed} it gives the same weights: they do not come from this training"))
         }
+        (Some(false), _) => TwinSays::Unknown(format!("with seed {seed} it gives the same files of tensors or pickles")),
         (None, how) => {
             let how = how.as_deref().unwrap_or("did not end well");
             TwinSays::Unknown(format!("with seed {seed} it {how}, so that nobody can tell whether its weights come from it"))
@@ -206,6 +221,8 @@ pub struct Seen {
     pub copied: Vec<String>,
     /// What the run with another seed says.
     pub twin: TwinSays,
+    /// What should have been told of it and could not be, a sentence each: it is no confirmation, whatever is equal.
+    pub untold: Vec<String>,
     /// What must be equal and is not.
     pub gates: Vec<String>,
     /// Whether the replay was sealed.
@@ -214,27 +231,31 @@ pub struct Seen {
 
 /// A step's answer from what was seen of its replay: the answer, how it was compared, and why.
 pub fn step(seen: &Seen) -> (Answer, Option<How>, Vec<String>) {
-    let mut because = Vec::new();
-    if !seen.copied.is_empty() {
-        because.extend(seen.copied.iter().cloned());
-        return (Answer::Refuted, None, because);
-    }
     let worst = weakest(seen.outputs.iter().map(|(answer, ..)| *answer), Answer::NotChecked);
-    because.extend(seen.outputs.iter().filter(|(answer, ..)| *answer == worst).map(|(_, _, why)| why.clone()));
+    let because = seen.outputs.iter().filter(|(answer, ..)| *answer == worst).map(|(_, _, why)| why.clone());
     if !seen.sealed {
-        // Its programs were this host's, and it could read and reach anything: whatever it gave says nothing.
-        because.insert(0, UNSEALED.to_owned());
+        // Its programs were this host's, and it could read and reach anything: whatever it gave says nothing, also
+        // where that lies in an input.
+        let because = [UNSEALED.to_owned()].into_iter().chain(seen.copied.iter().cloned()).chain(because).collect();
         let answer = if worst == Answer::NotChecked { worst } else { Answer::Inconclusive };
         return (answer, None, because);
     }
-    match &seen.twin {
-        TwinSays::Nothing | TwinSays::Differs => {}
-        TwinSays::Same(why) => return (Answer::Refuted, None, vec![why.clone()]),
-        TwinSays::Unknown(why) if worst == Answer::Confirmed => return (Answer::Inconclusive, None, vec![why.clone()]),
-        TwinSays::Unknown(_) => {}
+    let because: Vec<String> = because.collect();
+    if !seen.copied.is_empty() {
+        return (Answer::Refuted, None, seen.copied.clone());
+    }
+    if let TwinSays::Same(why) = &seen.twin {
+        return (Answer::Refuted, None, vec![why.clone()]);
     }
     if worst != Answer::Confirmed {
         return (worst, None, because);
+    }
+    let untold: Vec<String> = match &seen.twin {
+        TwinSays::Unknown(why) => [why].into_iter().chain(&seen.untold).cloned().collect(),
+        _ => seen.untold.clone(),
+    };
+    if !untold.is_empty() {
+        return (Answer::Inconclusive, None, untold);
     }
     (worst, seen.outputs.iter().filter_map(|(_, how, _)| *how).min(), because)
 }
@@ -369,7 +390,9 @@ pub fn not_checked(claims: &Claims) -> Vec<String> {
         open.push(format!("step {}: {}", step.step, step.because.first().map_or("it was not replayed", String::as_str)));
     }
     for name in &claims.training.unmade {
-        open.push(format!("training: `{name}` is served and no step makes it, so that nobody can tell where it comes from"));
+        open.push(format!(
+            "training: no step makes `{name}`, and what is served comes from it: nobody can tell where it was made"
+        ));
     }
     if claims.serving.answer == Answer::NotChecked {
         open.push("serving: whether the image answers the evaluation contract was not tried".to_owned());

@@ -130,7 +130,7 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         }
     }
     let needs = TABLE.iter().filter(|row| asked(row)).map(|row| row.needs).collect();
-    let read = facts::gather(&lock, &competition, &needs, session)?;
+    let read = facts::gather(&project.manifest, &lock, &competition, &needs, session)?;
     let facts = Facts {
         manifest: &project.manifest,
         manifest_text: &project.manifest_text,
@@ -140,6 +140,7 @@ pub fn check(project: &Project, options: &Options, session: &Session) -> Result<
         stale,
         files: read.files,
         weights: read.weights,
+        served: read.served,
         packages: read.packages,
         record: facts::record(project),
         others: options.among.as_ref().map(|folder| facts::others(folder, project)).transpose()?,

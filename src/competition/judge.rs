@@ -88,7 +88,10 @@ fn tracks(competition: &Competition) -> Judged {
             if let Some(hours) = hours
                 && !is_duration(hours)
             {
-                return wrong(key(&table, word), format!("[{table}] {word} wants a number above 0, found {hours}"));
+                return wrong(
+                    key(&table, word),
+                    format!("[{table}] {word} wants a number above 0, at most 1000000, found {hours}"),
+                );
             }
         }
         for (word, version) in [("compute-capability", &track.compute_capability), ("driver", &track.driver)] {

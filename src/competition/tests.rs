@@ -83,7 +83,7 @@ fn each_thing_wrong_is_named_with_its_line() {
     Competition::parse("f", GOOD).unwrap();
     for (from, to, expected) in [
         ("name = 'c'", "name = \"\\u001B[2J\"", "f:1:1: name: expected a line of text"),
-        ("1.5", "nan", "f:5:1: [tracks.cpu] hours wants a number above 0, found NaN"),
+        ("1.5", "nan", "f:5:1: [tracks.cpu] hours wants a number above 0, at most 1000000, found NaN"),
         ("'8.9'", "'sm_89'", "f:6:1: [tracks.cpu] compute-capability wants numbers with dots, found `sm_89`"),
         ("A_1", "\"A B\"", "f:7:1: [tracks.cpu] env: `A B` is not a variable's name"),
         ("A_1", "\"\"", "f:7:1: [tracks.cpu] env: `` is not a variable's name"),

@@ -96,15 +96,17 @@ pub fn opaque(role: Role, path: &str, size: u64, sample: &[u8]) -> Option<Opaque
     if size < LARGE || KNOWN.iter().any(|magic| sample.starts_with(magic)) || container(sample).is_some() {
         return None;
     }
-    if is_text(sample) {
+    if is_text(sample, false) {
         let digits = sample.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
         return (role == Role::Code && digits * 2 > sample.len()).then_some(OpaqueWhy::Digits);
     }
     (entropy(sample) >= DENSE).then_some(OpaqueWhy::Dense)
 }
 
-/// UTF-8 without NUL, but for a last character that was cut.
-fn is_text(sample: &[u8]) -> bool {
+/// UTF-8 without NUL, but for a last character that was cut, and where it goes `on` from another part a first one.
+pub fn is_text(sample: &[u8], on: bool) -> bool {
+    let cut = if on { sample.iter().take(3).take_while(|byte| **byte >> 6 == 0b10).count() } else { 0 };
+    let sample = &sample[cut..];
     !sample.contains(&0)
         && match std::str::from_utf8(sample) {
             Ok(_) => true,

@@ -19,10 +19,10 @@ pub mod needles;
 pub(crate) mod tests;
 
 /// What was looked for in the inputs of a step, and what was found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Copies {
-    /// Tensors that were looked for.
+    /// Tensors that were looked for; pickles and files that are no text count as one each.
     pub tensors: u64,
     /// Tensors that say nothing: a few bytes, or always the same ones. They were not looked for.
     pub too_plain: u64,
@@ -37,6 +37,22 @@ pub struct Copies {
     pub unread: Vec<Unread>,
     /// How much was read.
     pub searched: Searched,
+    /// What a search that finds nothing does not exclude.
+    #[serde(default = "not_excluded")]
+    pub not_excluded: String,
+}
+
+/// What a search does not exclude, whatever it finds.
+fn not_excluded() -> String {
+    "stronger hiding (other number formats, ciphers, parts in many places) is not excluded".to_owned()
+}
+
+impl Default for Copies {
+    fn default() -> Self {
+        let searched = Searched::default();
+        let (found, opaque, unread) = (Vec::new(), Vec::new(), Vec::new());
+        Copies { tensors: 0, too_plain: 0, unchanged: 0, found, opaque, unread, searched, not_excluded: not_excluded() }
+    }
 }
 
 /// A tensor of the output that an input holds.
@@ -74,6 +90,11 @@ impl Place {
     /// Whether it is a model or weights, which the manifest declares as such and the rules judge.
     pub fn is_declared(&self) -> bool {
         matches!(self.role, Role::Model | Role::Weights)
+    }
+
+    /// Whether it is a package whose index publishes its digest: the same for everybody.
+    fn is_public(&self) -> bool {
+        self.basis == Basis::Published && matches!(self.role, Role::System | Role::Python)
     }
 }
 
@@ -194,8 +215,9 @@ pub enum Answer {
 }
 
 /// What a search means. A tensor in code, data, a wheel or a package is a copy, and so is an output that is a
-/// declared input as a whole. Packages whose index publishes their digest are the same for everybody: what is
-/// opaque in them is listed and asks for nobody's eyes.
+/// declared input as a whole. A tensor that a declared input has under another name is for a person to look at.
+/// Packages whose index publishes their digest are the same for everybody: what is opaque in them is listed and asks
+/// for nobody's eyes.
 pub fn judge(copies: &Copies) -> Answer {
     let mut copied: Vec<String> = copies.found.iter().filter(|copy| !copy.place.is_declared()).map(ToString::to_string).collect();
     let all = copies.tensors + copies.too_plain + copies.unchanged;
@@ -205,10 +227,10 @@ pub fn judge(copies: &Copies) -> Answer {
     if !copied.is_empty() {
         return Answer::Copied { why: copied };
     }
-    let public = |place: &Place| place.basis == Basis::Published && matches!(place.role, Role::System | Role::Python);
-    let opaque = copies.opaque.iter().filter(|one| !public(&one.place)).map(ToString::to_string);
-    let unread = copies.unread.iter().filter(|one| !public(&one.place)).map(ToString::to_string);
-    let why: Vec<String> = opaque.chain(unread).collect();
+    let elsewhere = copies.found.iter().filter(|copy| copy.place.is_declared() && copy.whole).map(ToString::to_string);
+    let opaque = copies.opaque.iter().filter(|one| !one.place.is_public()).map(ToString::to_string);
+    let unread = copies.unread.iter().filter(|one| !one.place.is_public()).map(ToString::to_string);
+    let why: Vec<String> = elsewhere.chain(opaque).chain(unread).collect();
     if why.is_empty() { Answer::NotFound } else { Answer::Look { why } }
 }
 
@@ -260,13 +282,13 @@ impl fmt::Display for Copies {
         }
         writeln!(f)?;
         let all = (self.found.iter().map(ToString::to_string))
-            .chain(self.opaque.iter().map(ToString::to_string))
+            .chain(self.opaque.iter().filter(|one| !one.place.is_public()).map(ToString::to_string))
             .chain(self.unread.iter().map(ToString::to_string));
         let lines: Vec<String> = all.collect();
         lines.iter().take(MOST).try_for_each(|line| writeln!(f, "  {line}"))?;
         if lines.len() > MOST {
             writeln!(f, "  and {} more", lines.len() - MOST)?;
         }
-        writeln!(f, "  stronger hiding (other number formats, ciphers, parts in many places) is not excluded")
+        writeln!(f, "  {}", self.not_excluded)
     }
 }

@@ -273,7 +273,11 @@ fn steps(manifest: &Manifest) -> Judged {
         if let Some(hours) = step.hours
             && !is_duration(hours)
         {
-            return Err(wrong(&table, Some("hours"), format!("[{table}] hours wants a number above 0, found {hours}")));
+            return Err(wrong(
+                &table,
+                Some("hours"),
+                format!("[{table}] hours wants a number above 0, at most 1000000, found {hours}"),
+            ));
         }
     }
     Ok(())
@@ -341,9 +345,12 @@ pub fn environment(env: &BTreeMap<String, String>) -> Result<(), String> {
     Ok(())
 }
 
+/// Hours that no training has: a hundred years and more.
+const MAX_HOURS: f64 = 1e6;
+
 /// Whether a number of hours can be a limit.
 pub fn is_duration(hours: f64) -> bool {
-    hours.is_finite() && hours > 0.0
+    hours > 0.0 && hours <= MAX_HOURS
 }
 
 /// Whether a text can name an environment variable; it is written into a shell script.

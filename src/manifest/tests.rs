@@ -84,11 +84,13 @@ fn each_mistake_names_its_place() {
         (
             "inputs = [\"raw\"]",
             "inputs = [\"raw\"]\nhours = nan",
-            "pack.toml:13:1: [steps.prepare] hours wants a number above 0, found NaN",
+            "pack.toml:13:1: [steps.prepare] hours wants a number above 0, at most 1000000, found NaN",
         ),
-        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = inf", "hours wants a number above 0, found inf"),
-        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = -1", "hours wants a number above 0, found -1"),
-        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = 0", "hours wants a number above 0, found 0"),
+        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = inf", "hours wants a number above 0, at most 1000000, found inf"),
+        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = 1e30", "at most 1000000, found 1000000000000000000000000000000"),
+        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = 1000001.0", "at most 1000000, found 1000001"),
+        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = -1", "hours wants a number above 0, at most 1000000, found -1"),
+        ("inputs = [\"raw\"]", "inputs = [\"raw\"]\nhours = 0", "hours wants a number above 0, at most 1000000, found 0"),
         (
             "inputs = [\"raw\"]",
             "inputs = [\"raw\"]\nenv = { \"A;B\" = \"\" }",

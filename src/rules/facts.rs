@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Evidence, part, python, signs};
 use crate::artifact::Artifact;
 use crate::competition::{Competition, Track};
+use crate::copies::OpaqueWhy;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::Manifest;
@@ -33,6 +34,8 @@ pub struct Facts<'a> {
     pub files: Vec<FileFacts<'a>>,
     /// What was read in files of weights, in the lock's order.
     pub weights: Vec<WeightFile<'a>>,
+    /// What files of code, and of data that is served, are by their bytes; in the lock's order.
+    pub served: Vec<ServedFile<'a>>,
     /// What was read in packages, in the lock's order.
     pub packages: Vec<PackageFacts<'a>>,
     /// What the runs of steps did, or why their Record cannot be read.
@@ -131,6 +134,33 @@ impl Found {
             _ => None,
         }
     }
+}
+
+/// A file of the code, or of data that is served.
+pub struct ServedFile<'a> {
+    /// The artifact.
+    pub artifact: &'a Artifact,
+    /// Path in it; empty for a single file.
+    pub path: String,
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Bytes it has.
+    pub size: u64,
+    /// What it is, or none where its bytes are not at hand.
+    pub is: Option<Hides>,
+}
+
+/// What a file could hide, by its first bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hides {
+    /// It is text, small, or of a known format.
+    Nothing,
+    /// It is a file of tensors.
+    Tensors,
+    /// It is a pickle, and how it was told; it was not opened.
+    Pickle(String),
+    /// It could hide anything.
+    Anything(OpaqueWhy),
 }
 
 /// What was read in one package of the system or of Python.

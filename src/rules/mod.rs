@@ -28,7 +28,7 @@ mod tensors;
 mod weights;
 
 pub use clock::clocked;
-pub use facts::{Facts, FileFacts, Found, Other, PackageFacts, PackageSeen, Seen, WeightFile};
+pub use facts::{Facts, FileFacts, Found, Hides, Other, PackageFacts, PackageSeen, Seen, ServedFile, WeightFile};
 pub use table::TABLE;
 
 /// What a row looks at beside documents; what is dear is gathered only for rows that ask for it.

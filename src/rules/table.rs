@@ -307,9 +307,9 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         id: "weights-in-code",
-        summary: "no weights lie among the code",
-        explain: "Formats of weights in [code] fail; a file above 64 MiB is unknown.",
-        needs: Needs::Documents,
+        summary: "no weights lie among code and served data",
+        explain: "Told by the first bytes. In [code], files of tensors fail, and pickles above 1 MiB. What could hide weights is unknown:                   in code and in data that [serve] names, files of tensors or arrays, pickles from 64 KiB on, large files that are                   dense and of no known format, in code also those that are mostly digits; a file of the code above 64 MiB; and what is                   not at hand.",
+        needs: Needs::Headers,
         check: weights::in_code,
     },
     Row {

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::artifact::{Basis, Commit, HubKind, HubPin, Name, PathPin, Pin, PypiPin, Role, StepPin};
 use crate::competition::{BUILT_IN, CHECKS, Competition};
+use crate::copies::OpaqueWhy;
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::path::ImagePath;
 use crate::record::{Attempt, Ending, Execution, Gpu, Host, Isolation, Record, StepRecord};
 use crate::tree::{Mode, Tree, TreeFile};
 use crate::weights::numbers::NonFinite;
-use crate::weights::{Content, Dtype, Format, Header, Measured, Tensor, TensorInfo};
+use crate::weights::{Content, Dtype, FileKind, Format, Header, Measured, Tensor, TensorInfo, kind_of};
 
 const MANIFEST: &str = r#"[submission]
 name = "x"
@@ -65,6 +66,7 @@ struct World {
     record: Option<Result<Record, String>>,
     others: Option<Vec<Other>>,
     stale: Vec<String>,
+    hides: BTreeMap<String, Option<Hides>>,
     other_competition: bool,
 }
 
@@ -223,6 +225,7 @@ impl World {
             record: Some(Ok(ran(&[(10.0, GPU)]))),
             others: Some(vec![other(&["z"], b"w", b"c")]),
             stale: Vec::new(),
+            hides: BTreeMap::new(),
             other_competition: false,
         };
         world.hold("base", SHARDS[0].0, BASE);
@@ -286,6 +289,12 @@ impl World {
         self.lock.artifacts.iter_mut().find(|artifact| artifact.name.as_str() == text).unwrap()
     }
 
+    /// One file of an artifact, and what it is by its bytes.
+    fn hides(&mut self, text: &str, path: &str, size: u64, is: Option<Hides>) {
+        self.files(text, &[(path, Digest::of(path.as_bytes()), size)]);
+        self.hides.insert(path.into(), is);
+    }
+
     fn files(&mut self, text: &str, files: &[(&str, Digest, u64)]) {
         let artifact = self.artifact(text);
         let files = tree(files);
@@ -310,10 +319,19 @@ impl World {
     fn judge(&self) -> Vec<Finding> {
         let manifest = Manifest::parse(&self.manifest).unwrap();
         let competition = Competition::parse("c", &self.competition).unwrap();
-        let (mut files, mut weights) = (Vec::new(), Vec::new());
+        let (mut files, mut weights, mut served) = (Vec::new(), Vec::new(), Vec::new());
         let (packages, trees): (Vec<_>, Vec<_>) = self.lock.artifacts.iter().partition(|artifact| artifact.role == Role::Python);
         for artifact in trees {
             for file in artifact.files.iter().flat_map(|tree| tree.files()) {
+                let path = file.path.to_string();
+                if matches!(artifact.role, Role::Code | Role::Data) {
+                    let by_name = || match kind_of(&[], &path) {
+                        FileKind::Safetensors | FileKind::Gguf => Hides::Tensors,
+                        _ => Hides::Nothing,
+                    };
+                    let is = self.hides.get(&path).cloned().unwrap_or_else(|| Some(by_name()));
+                    served.push(ServedFile { artifact, path, digest: file.digest, size: file.size, is });
+                }
                 let is = |end: &str| file.path.as_str().to_lowercase().ends_with(end);
                 if matches!(artifact.role, Role::Model | Role::Weights) && (is(".safetensors") || is(".bin")) {
                     let key = (artifact.name.to_string(), file.path.to_string());
@@ -338,6 +356,7 @@ impl World {
             stale: self.stale.clone(),
             files,
             weights,
+            served,
             packages: packages.into_iter().map(|artifact| PackageFacts { artifact, seen: self.package.clone() }).collect(),
             record: self.record.clone(),
             others: self.others.clone(),
@@ -579,6 +598,15 @@ const CASES: &[Case] = &[
     ("weights-format", Unknown, |w| w.files("adapter", &[plain("adapter.npz")])),
     ("weights-in-code", Fail, |w| w.files("code", &[plain("serve.py"), plain("x/model.safetensors")])),
     ("weights-in-code", Unknown, |w| w.files("code", &[("blob", Digest::of(b"b"), 65 << 20)])),
+    // By its bytes, whatever it is called, and only where they are at hand.
+    ("weights-in-code", Fail, |w| w.hides("code", "notes.txt", 9, Some(Hides::Tensors))),
+    ("weights-in-code", Fail, |w| w.hides("code", "notes.txt", 2 << 20, Some(Hides::Pickle("a pickle".into())))),
+    ("weights-in-code", Unknown, |w| w.hides("code", "notes.txt", 1 << 20, Some(Hides::Pickle("a pickle".into())))),
+    ("weights-in-code", Unknown, |w| w.hides("code", "notes.txt", 1 << 20, Some(Hides::Anything(OpaqueWhy::Dense)))),
+    ("weights-in-code", Unknown, |w| w.hides("lima", "train.jsonl", 9, Some(Hides::Tensors))),
+    ("weights-in-code", Unknown, |w| w.hides("lima", "train.jsonl", 1 << 20, Some(Hides::Anything(OpaqueWhy::Dense)))),
+    ("weights-in-code", Unknown, |w| w.hides("code", "notes.txt", 1 << 20, None)),
+    ("weights-in-code", Fail, |w| w.hides("code", "a.gguf", 9, None)),
     ("weights-memory", Fail, |w| w.files("adapter", &[("a.safetensors", Digest::of(b"a"), 400 << 30)])),
     ("weights-memory", Unknown, |w| w.files("adapter", &[("a.safetensors", Digest::of(b"a"), 30 << 30)])),
     ("weights-own", Fail, |w| {

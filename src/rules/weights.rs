@@ -4,13 +4,16 @@
 
 use super::base::{base, repository};
 use super::fit::adapters;
-use super::{Facts, Finding, Found, part};
+use super::{Facts, Finding, Found, Hides, part};
 use crate::artifact::{Artifact, Role};
 use crate::competition::Standing;
+use crate::copies::formats;
 use crate::weights::shown;
 
 /// Formats that run code when they are loaded.
 const PICKLES: [&str; 7] = [".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"];
+/// Pickles above this size, in bytes, are weights wherever they lie.
+const PICKLED: u64 = 1 << 20;
 /// Files this large are weights wherever they lie.
 const LARGE: u64 = 64 << 20;
 
@@ -219,25 +222,43 @@ pub(super) fn finite(facts: &Facts) -> Vec<Finding> {
 }
 
 pub(super) fn in_code(facts: &Facts) -> Vec<Finding> {
-    let Some(code) = facts.lock.of_role(Role::Code).next() else { return Vec::new() };
     let mut found = Vec::new();
-    for (path, digest, size) in files(code) {
-        if ends(path, &[".safetensors", ".gguf"]) || ends(path, &PICKLES) && size > 1 << 20 {
-            found.push(
-                Finding::fail(format!("`{path}` holds weights among the code"))
-                    .at(part(code, path, digest))
-                    .next("name it under [weights], or leave it out with .packignore"),
-            );
-        } else if size > LARGE {
-            found.push(
-                Finding::unknown(format!("`{path}` has {size} bytes, much for code"))
-                    .at(part(code, path, digest))
-                    .next("name it under [weights] or [data], or leave it out with .packignore"),
-            );
-        }
+    for file in &facts.served {
+        let (path, size, of_code) = (&file.path, file.size, file.artifact.role == Role::Code);
+        let place =
+            if of_code { "among the code".to_owned() } else { format!("in data `{}`, which is served", file.artifact.name) };
+        let fail = |what: String| {
+            Finding::fail(what)
+                .at(part(file.artifact, path, file.digest))
+                .next("name it under [weights], or leave it out with .packignore")
+        };
+        let unknown = |what: String| {
+            Finding::unknown(what)
+                .at(part(file.artifact, path, file.digest))
+                .next("make it in a step as weights, or say to the organizers what it is for")
+        };
+        found.push(match &file.is {
+            Some(Hides::Tensors) if of_code => fail(format!("`{path}` holds weights among the code")),
+            Some(Hides::Pickle(how)) if of_code && size > PICKLED => fail(format!("`{path}` among the code is {how}")),
+            Some(Hides::Tensors) => unknown(format!("`{path}` {place}, holds tensors")),
+            Some(Hides::Pickle(how)) if size >= formats::LARGE => {
+                unknown(format!("`{path}` {place} is {how}, which was not opened"))
+            }
+            Some(Hides::Anything(why)) => unknown(format!("`{path}` {place} {why}: it could hold weights")),
+            _ if of_code && size > LARGE => unknown(format!("`{path}` has {size} bytes, much for code")),
+            Some(_) => continue,
+            None if ends(path, &[".safetensors", ".gguf"]) => fail(format!("`{path}` holds weights {place}, by its name")),
+            None if size < formats::LARGE => continue,
+            None => Finding::unknown(format!("`{path}` {place} is not at hand: what it holds is not known"))
+                .at(part(file.artifact, path, file.digest))
+                .next("run `pack fetch`; what a step makes, `pack train` or `pack adopt` brings"),
+        });
     }
-    if found.is_empty() {
-        found.push(Finding::pass("no file of the code holds weights").at(super::whole(code)));
+    if found.is_empty()
+        && let Some(code) = facts.lock.of_role(Role::Code).next()
+    {
+        let what = "no file of the code or of served data is one of weights, or large and such that it could hide them";
+        found.push(Finding::pass(what).at(super::whole(code)));
     }
     found
 }

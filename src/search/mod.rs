@@ -14,18 +14,18 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::{Artifact, Role};
+use crate::artifact::{Artifact, Basis, Pin, Role};
 use crate::compare::factors::base_names;
 use crate::compare::numbers::Element;
 use crate::copies::needles::{self, Index, LEAST, Needle, PIECE};
-use crate::copies::{Copies, Copy, Form, Opaque, OpaqueWhy, Place, Unread};
+use crate::copies::{Copies, Copy, Form, Opaque, OpaqueWhy, Place, Unread, formats};
 use crate::digest::Digest;
 use crate::distance::fill;
 use crate::par;
 use crate::progress::Task;
 use crate::store::{Store, StoreError};
 use crate::tensors::{self, TensorsError};
-use crate::tree::Tree;
+use crate::tree::{Tree, TreeFile};
 use crate::weights::{Dtype, FileKind, Tensor, shown};
 
 mod scan;
@@ -35,7 +35,7 @@ mod tests;
 use scan::Spot;
 
 /// Under which kind what was found in a blob is remembered; a new number where anything about the search changes.
-const MEMORY: &str = "copies-1";
+const MEMORY: &str = "copies-2";
 /// Blobs from this size on are remembered, in bytes.
 const REMEMBERED: u64 = 1 << 20;
 /// Bytes around a place where the best piece is chosen.
@@ -66,12 +66,24 @@ fn unreadable(name: &str) -> impl FnOnce(io::Error) -> SearchError {
     move |source| SearchError::Read { name, source }
 }
 
-/// A tensor of the output, or a pickle of it taken as one.
+/// A tensor of the output, or another file of it taken as one.
 struct Wanted {
+    kind: Kind,
     tensor: Tensor,
     blob: Digest,
     offset: u64,
     bytes: u64,
+}
+
+/// What of an output is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// A tensor.
+    Tensor,
+    /// A pickle, or a weight file whose header is refused.
+    Closed,
+    /// A file of no format of weights that is no text; `hides`: it is large and dense, so that it could hold weights.
+    Other { hides: bool },
 }
 
 /// Looks for the tensors of a step's outputs in its inputs: models, data, weights, code, wheels, packages. `task` is
@@ -79,9 +91,15 @@ struct Wanted {
 pub fn copies(outputs: &[&Tree], inputs: &[&Artifact], store: &Store, jobs: usize, task: &Task) -> Result<Copies, SearchError> {
     let mut out = Copies::default();
     let known = known(inputs, store, jobs)?;
+    let declared = declared(inputs);
     let mut wanted = Vec::new();
     let mut seen = BTreeSet::new();
     for want in wanted_of(outputs, store, jobs)? {
+        // A file that was handed on as a model has it: its weights changed nothing, its vocabulary may be as it was.
+        if want.kind != Kind::Tensor && declared.contains(&want.tensor.digest) {
+            out.unchanged += u64::from(want.kind == Kind::Closed);
+            continue;
+        }
         let content = (want.tensor.dtype, want.tensor.shape.clone(), want.tensor.digest);
         let equal = known.get(&content).map_or(&[][..], Vec::as_slice);
         let names = base_names(&want.tensor.name);
@@ -133,7 +151,51 @@ fn key(wanted: &[Wanted], each: usize) -> String {
     Digest::of(format!("{each}\n{}", lines.join("\n")).as_bytes()).hex()
 }
 
-/// The tensors of all weight files, and pickles as a whole.
+/// What two runs have alike that were to differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alike {
+    /// Tensors of the first run, pickles, and files that could hold weights.
+    pub all: u64,
+    /// Those of them that the second one has too, under the same name.
+    pub same: u64,
+    /// Those of these that no declared model and no declared weights hold, and that are no constants.
+    pub unmoved: Vec<String>,
+}
+
+/// What two runs of a step made alike, beside what they were given as a model or as weights.
+pub fn alike(ours: &[&Tree], theirs: &[&Tree], inputs: &[&Artifact], store: &Store, jobs: usize) -> Result<Alike, SearchError> {
+    let counts = |want: &Wanted| want.kind != Kind::Other { hides: false };
+    let mut ours: Vec<Wanted> = wanted_of(ours, store, jobs)?.into_iter().filter(counts).collect();
+    let theirs: BTreeSet<(String, Digest)> =
+        wanted_of(theirs, store, jobs)?.into_iter().map(|want| (want.tensor.name, want.tensor.digest)).collect();
+    let all = ours.len() as u64;
+    ours.retain(|want| theirs.contains(&(want.tensor.name.clone(), want.tensor.digest)));
+    let mut out = Alike { all, same: ours.len() as u64, unmoved: Vec::new() };
+    let known = known(inputs, store, jobs)?;
+    let declared = declared(inputs);
+    for want in ours {
+        let content = (want.tensor.dtype, want.tensor.shape.clone(), want.tensor.digest);
+        let given = known.get(&content).is_some_and(|places| places.iter().any(|(place, _)| place.is_declared()));
+        if given || declared.contains(&want.tensor.digest) || want.bytes < LEAST {
+            continue;
+        }
+        let blob = store.open_blob(&want.blob)?;
+        if !pieces(&blob, &want, 0, needles::pieces_each(1)).map_err(unreadable(&want.tensor.name))?.is_empty() {
+            out.unmoved.push(want.tensor.name);
+        }
+    }
+    out.unmoved.sort();
+    Ok(out)
+}
+
+/// The files of the declared models and weights.
+fn declared(inputs: &[&Artifact]) -> BTreeSet<Digest> {
+    let all = inputs.iter().flat_map(|artifact| places(artifact));
+    all.filter(|(place, ..)| place.is_declared()).map(|(_, _, digest, _)| digest).collect()
+}
+
+/// The tensors of all weight files, and as a whole what cannot be read tensor by tensor: pickles, and all that is no
+/// text.
 fn wanted_of(outputs: &[&Tree], store: &Store, jobs: usize) -> Result<Vec<Wanted>, SearchError> {
     let mut files = Vec::new();
     let mut out = Vec::new();
@@ -144,29 +206,54 @@ fn wanted_of(outputs: &[&Tree], store: &Store, jobs: usize) -> Result<Vec<Wanted
             FileKind::Safetensors | FileKind::Gguf if tensors::file_header(&blob, name).is_ok() => {
                 files.push((name.to_owned(), file.digest));
             }
-            FileKind::Other => {}
-            // What cannot be read tensor by tensor is looked for as it is.
-            _ => out.push(Wanted {
-                tensor: Tensor {
-                    name: name.to_owned(),
-                    dtype: Dtype::named("U8").expect("a row of the table"),
-                    shape: vec![file.size],
-                    digest: file.digest,
-                },
-                blob: file.digest,
-                offset: 0,
-                bytes: file.size,
-            }),
+            FileKind::Other => {
+                if let Some(hides) = other(&blob, name, file.size).map_err(unreadable(name))? {
+                    out.push(whole(Kind::Other { hides }, file));
+                }
+            }
+            _ => out.push(whole(Kind::Closed, file)),
         }
     }
     files.sort_by_key(|(_, digest)| *digest);
     files.dedup_by_key(|(_, digest)| *digest);
     for ((_, blob), facts) in files.iter().zip(tensors::facts(store, &files, jobs, &Task::hidden())?) {
         for (info, facts) in facts.header.tensors.iter().zip(facts.tensors) {
-            out.push(Wanted { tensor: facts.tensor, blob: *blob, offset: info.offset, bytes: info.bytes });
+            let kind = Kind::Tensor;
+            out.push(Wanted { kind, tensor: facts.tensor, blob: *blob, offset: info.offset, bytes: info.bytes });
         }
     }
     Ok(out)
+}
+
+/// A file that is looked for as it is.
+fn whole(kind: Kind, file: &TreeFile) -> Wanted {
+    let dtype = Dtype::named("U8").expect("a row of the table");
+    let tensor = Tensor { name: file.path.to_string(), dtype, shape: vec![file.size], digest: file.digest };
+    Wanted { kind, tensor, blob: file.digest, offset: 0, bytes: file.size }
+}
+
+/// Whether a file of no format of weights could hold some; none where it is text that a person can read, from the first
+/// byte to the last.
+fn other(blob: &File, name: &str, size: u64) -> io::Result<Option<bool>> {
+    let mut sample = vec![0; formats::SAMPLE];
+    let filled = fill(blob, &mut sample, 0)?;
+    sample.truncate(filled);
+    let hides = formats::opaque(Role::Code, name, size, &sample).is_some();
+    if hides || size < LEAST {
+        return Ok(hides.then_some(true));
+    }
+    let (mut buffer, mut at) = (vec![0; formats::SAMPLE], 0);
+    while at < size {
+        let filled = fill(blob, &mut buffer, at)?;
+        if filled == 0 {
+            break;
+        }
+        if !formats::is_text(&buffer[..filled], at > 0) {
+            return Ok(Some(false));
+        }
+        at += filled as u64;
+    }
+    Ok(None)
 }
 
 type Known = BTreeMap<(Dtype, Vec<u64>, Digest), Vec<(Place, String)>>;
@@ -197,11 +284,15 @@ fn known(inputs: &[&Artifact], store: &Store, jobs: usize) -> Result<Known, Sear
 
 /// The files of an artifact: place, name, digest, size.
 fn places(artifact: &Artifact) -> Vec<(Place, String, Digest, u64)> {
-    let place =
-        |path: &str| Place { role: artifact.role, artifact: artifact.name.clone(), basis: artifact.basis, path: path.to_owned() };
+    // Of a package that is the same for everybody its index vouches; of one of the author's own nobody but the author,
+    // whatever the lock says.
+    let own = matches!(artifact.role, Role::System | Role::Python)
+        && !matches!(artifact.pin, Pin::Pypi(_) | Pin::Debian(_) | Pin::Ubuntu(_));
+    let basis = if own && artifact.basis == Basis::Published { Basis::Given } else { artifact.basis };
+    let place = |path: &str| Place { role: artifact.role, artifact: artifact.name.clone(), basis, path: path.to_owned() };
     match &artifact.files {
         Some(tree) => {
-            let file = |file: &crate::tree::TreeFile| {
+            let file = |file: &TreeFile| {
                 let path = file.path.as_str();
                 (place(path), path.to_owned(), file.digest, file.size)
             };
@@ -335,7 +426,8 @@ impl Search<'_> {
         let mut found = InBlob::default();
         self.file(&blob, Spot { role, name, member: "", depth: 0 }, &mut found).map_err(unreadable(name))?;
         if size >= REMEMBERED {
-            self.store.remember(MEMORY, &key, &serde_json::to_string(&found).unwrap_or_default())?;
+            // What cannot be remembered is found again.
+            drop(self.store.remember(MEMORY, &key, &serde_json::to_string(&found).unwrap_or_default()));
         }
         Ok(found)
     }

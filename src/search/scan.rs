@@ -202,10 +202,7 @@ impl Search<'_> {
         out.files += 1;
         out.bytes += seen.bytes;
         if let Some(why) = formats::opaque(role, name, seen.bytes, &seen.sample) {
-            let is_package = matches!(role, Role::System | Role::Python);
-            if !is_package || why != crate::copies::OpaqueWhy::Dense {
-                out.opaque.push((member.to_owned(), why, seen.bytes));
-            }
+            out.opaque.push((member.to_owned(), why, seen.bytes));
         }
         let sizes: Vec<u64> = self.wanted.iter().map(|want| want.bytes).collect();
         for ((tensor, form), begins) in gather(self.index, &seen.hits, &sizes) {

@@ -201,3 +201,85 @@ fn what_unpacks_to_too_much_is_stopped() {
         assert_eq!(std::io::copy(&mut capped, &mut std::io::sink()).is_ok(), whole);
     }
 }
+
+/// What is no weight file is looked for as it is, where it is no text and no declared input's own.
+#[test]
+fn other_files_of_an_output_are_looked_for() {
+    let bench = Bench::new();
+    let raw = noise(11, 700);
+    let text = "some words that are no weights\n".repeat(40);
+    let tail = [text.as_bytes(), &raw].concat();
+    let dense = noise(12, 70 << 10);
+    for (name, bytes, looked_for) in [
+        ("spiece.model", &raw[..], true),
+        ("README.md", text.as_bytes(), false),
+        ("half.txt", &tail, true),
+        ("small", &raw[..63], false),
+        ("x.dat", &dense, true),
+    ] {
+        let output = bench.tree(&[("adapter_model.safetensors", &adapter()), (name, bytes)]);
+        let copies = bench.search(&output, &[&bench.input(Role::Data, &[("d", bytes)])]);
+        assert_eq!(copies.tensors, 1 + u64::from(looked_for), "{name}");
+        assert_eq!(matches!(judge(&copies), Answer::Copied { .. }), looked_for, "{name}: {copies}");
+        // The same file, handed on from a declared model.
+        let copies = bench.search(&output, &[&bench.input(Role::Model, &[("d", bytes)])]);
+        assert_eq!((copies.tensors, copies.found.len()), (1, 0), "{name}");
+    }
+}
+
+/// Text is text wherever a character is cut.
+#[test]
+fn long_text_is_no_weights() {
+    let bench = Bench::new();
+    for cut in 0..3 {
+        let text = format!("{}{}", "x".repeat(cut), "€ ".repeat(60_000));
+        let copies = bench.search(&bench.tree(&[("notes.txt", text.as_bytes())]), &[]);
+        assert_eq!((copies.tensors, copies.too_plain), (0, 0), "{cut}");
+    }
+}
+
+#[test]
+fn what_two_runs_have_alike() {
+    let bench = Bench::new();
+    let file = |a: u64, b: &[u8]| {
+        safe(&[("a", "F16", &[1024], &noise(a, 2048)), ("b", "F16", &[1024], b), ("n", "F32", &[1], &[1, 2, 3, 4])])
+    };
+    let (zeros, b, base) = (vec![0; 2048], noise(5, 2048), noise(6, 2048));
+    let model = bench.input(Role::Model, &[("m.safetensors", &safe(&[("other", "F16", &[1024], &base)]))]);
+    let data = bench.input(Role::Data, &[("d.safetensors", &safe(&[("b", "F16", &[1024], &b)]))]);
+    for (same, unmoved) in [(&zeros, None), (&base, None), (&b, Some("b"))] {
+        let [ours, theirs] = [1, 2].map(|a| bench.tree(&[("w.safetensors", &file(a, same))]));
+        let found = alike(&[&ours], &[&theirs], &[&model, &data], &bench.store, 1).unwrap();
+        assert_eq!(found, Alike { all: 3, same: 2, unmoved: unmoved.map(str::to_owned).into_iter().collect() });
+    }
+    // A pickle that stays, beside one that is a declared input's, and files that could hide nothing.
+    let run = |seed| bench.tree(&[("w.safetensors", &file(seed, &zeros)), ("x.pt", &b), ("y.pt", &base), ("c.json", b"{}")]);
+    let given = bench.input(Role::Weights, &[("y.pt", &base)]);
+    let found = alike(&[&run(1)], &[&run(2)], &[&given], &bench.store, 1).unwrap();
+    assert_eq!((found.all, found.same, found.unmoved), (5, 4, vec!["x.pt".to_owned()]));
+}
+
+/// Of a package that an index publishes nobody asks what it holds; of the author's own, whatever the lock says of it.
+#[test]
+fn opaque_files_of_packages() {
+    let bench = Bench::new();
+    let wheel = good_wheel(&[("demo_pkg/w.dat", &noise(8, 70 << 10))]);
+    let output = bench.tree(&[("adapter_model.safetensors", &adapter())]);
+    let own = bench.input(Role::Python, &[("", &wheel)]);
+    let archive = crate::artifact::PypiPin {
+        package: Name::new("demo").unwrap(),
+        version: "1".into(),
+        file: "demo-1-py3-none-any.whl".into(),
+        index: None,
+        archive: None,
+        patterns: Vec::new(),
+    };
+    let published = Artifact { pin: Pin::Pypi(archive), ..own.clone() };
+    for (artifact, look) in [(own, true), (published, false)] {
+        let copies = bench.search(&output, &[&artifact]);
+        assert_eq!(copies.opaque.len(), 1, "listed either way");
+        assert_eq!(copies.opaque[0].why, OpaqueWhy::Dense);
+        assert_eq!(matches!(judge(&copies), Answer::Look { .. }), look);
+        assert_eq!(copies.to_string().contains("w.dat"), look);
+    }
+}

@@ -187,6 +187,14 @@ fn a_copy_and_a_deaf_seed_refute_whatever_is_equal() {
     assert_eq!(super::step(&deaf).0, Answer::Refuted);
     let open = Seen { sealed: false, ..equal() };
     assert_eq!(super::step(&open).0, Answer::Inconclusive, "an unsealed replay confirms nothing");
+    let open = Seen { sealed: false, ..copied };
+    let (answer, _, because) = super::step(&open);
+    assert_eq!(answer, Answer::Inconclusive, "and refutes nothing");
+    assert_eq!(because, [UNSEALED, "found in code", "equal"]);
+    let untold = Seen { untold: vec!["no seed".into()], ..equal() };
+    assert_eq!(super::step(&untold), (Answer::Inconclusive, None, vec!["no seed".into()]));
+    let refuted = Seen { outputs: vec![(Answer::Refuted, None, "differs".into())], ..untold };
+    assert_eq!(super::step(&refuted), (Answer::Refuted, None, vec!["differs".into()]));
     let mixed = Seen {
         outputs: vec![(Answer::Confirmed, Some(How::Bits), "a".into()), (Answer::Confirmed, Some(How::Tolerance), "b".into())],
         ..equal()

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::Manifest;
 use crate::record::Record;
-use crate::rules::{FileFacts, Needs, Other, PackageFacts, WeightFile};
+use crate::rules::{FileFacts, Needs, Other, PackageFacts, ServedFile, WeightFile};
 use crate::store::Store;
 
 mod packages;
@@ -37,19 +37,28 @@ pub struct Read<'a> {
     pub files: Vec<FileFacts<'a>>,
     /// Files of weights.
     pub weights: Vec<WeightFile<'a>>,
+    /// Files of code and of served data.
+    pub served: Vec<ServedFile<'a>>,
     /// Packages.
     pub packages: Vec<PackageFacts<'a>>,
 }
 
 /// Reads what these needs ask for.
-pub fn gather<'a>(lock: &'a Lockfile, competition: &Competition, needs: &BTreeSet<Needs>, session: &Session) -> Result<Read<'a>> {
+pub fn gather<'a>(
+    manifest: &Manifest,
+    lock: &'a Lockfile,
+    competition: &Competition,
+    needs: &BTreeSet<Needs>,
+    session: &Session,
+) -> Result<Read<'a>> {
     let any = |wanted: &[Needs]| wanted.iter().any(|need| needs.contains(need));
-    let mut read = Read { files: Vec::new(), weights: Vec::new(), packages: Vec::new() };
+    let mut read = Read { files: Vec::new(), weights: Vec::new(), served: Vec::new(), packages: Vec::new() };
     if any(&[Needs::Texts, Needs::Headers, Needs::Tensors, Needs::Packages]) {
         read.files = texts::gather(lock, session)?;
     }
     if any(&[Needs::Headers, Needs::Tensors]) {
         read.weights = weights::gather(lock, competition, needs.contains(&Needs::Tensors), session)?;
+        read.served = weights::served(manifest, lock, session)?;
     }
     if needs.contains(&Needs::Packages) {
         read.packages = packages::gather(lock, session)?;

@@ -5,16 +5,20 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the store's blobs")]
 
+use std::io::Read as _;
+
 use anyhow::{Context as _, Result};
 
 use crate::artifact::{Artifact, Role};
 use crate::cli::Session;
 use crate::competition::{Competition, Standing};
+use crate::copies::formats;
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
-use crate::rules::{Found, WeightFile};
+use crate::manifest::Manifest;
+use crate::rules::{Found, Hides, ServedFile, WeightFile};
 use crate::tensors;
-use crate::weights::{FileKind, WeightsError, kind_of};
+use crate::weights::{FileKind, HEAD, WeightsError, kind_of};
 
 /// What is in the files of weights.
 pub fn gather<'a>(
@@ -35,6 +39,43 @@ pub fn gather<'a>(
         measure_all(&mut all, competition, session)?;
     }
     Ok(all)
+}
+
+/// What files of code, and of data that is served, are by their first bytes.
+pub fn served<'a>(manifest: &Manifest, lock: &'a Lockfile, session: &Session) -> Result<Vec<ServedFile<'a>>> {
+    let mut all = Vec::new();
+    let is_served = |artifact: &&Artifact| match artifact.role {
+        Role::Code => true,
+        Role::Data => manifest.serve.iter().any(|serve| serve.data.contains(&artifact.name)),
+        _ => false,
+    };
+    for artifact in lock.artifacts.iter().filter(is_served) {
+        let files: Vec<(String, Digest, u64)> = match &artifact.files {
+            Some(tree) => tree.files().iter().map(|file| (file.path.to_string(), file.digest, file.size)).collect(),
+            None => vec![(String::new(), artifact.digest, artifact.size)],
+        };
+        for (path, digest, size) in files {
+            let is = hides(artifact.role, &path, &digest, size, session)?;
+            all.push(ServedFile { artifact, path, digest, size, is });
+        }
+    }
+    Ok(all)
+}
+
+/// What a file could hide; none where its bytes are not at hand.
+fn hides(role: Role, path: &str, digest: &Digest, size: u64, session: &Session) -> Result<Option<Hides>> {
+    if !session.store.contains(digest, size)? {
+        return Ok(None);
+    }
+    let mut sample = Vec::new();
+    let blob = session.store.open_blob(digest)?;
+    let cannot = || format!("cannot read `{}`", path.escape_debug());
+    blob.take(formats::SAMPLE as u64).read_to_end(&mut sample).with_context(cannot)?;
+    Ok(Some(match kind_of(&sample[..sample.len().min(HEAD)], path) {
+        FileKind::Safetensors | FileKind::Gguf => Hides::Tensors,
+        FileKind::Pickle(pickle) => Hides::Pickle(pickle.to_string()),
+        FileKind::Other => formats::opaque(role, path, size, &sample).map_or(Hides::Nothing, Hides::Anything),
+    }))
 }
 
 /// What is in one file; none where it holds no weights.

@@ -3,7 +3,7 @@
 //! Layer 4 (commands). A training that copies an adapter out of its code replays bit for bit. Must never be taken for
 //! more than it is: an answer that is hidden well enough is found by neither.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use anyhow::Result;
@@ -11,14 +11,17 @@ use anyhow::Result;
 use super::training::{Ran, Replays};
 use crate::artifact::{Artifact, Name, Role};
 use crate::compare;
-use crate::copies::Copies;
+use crate::copies::{Copies, formats};
 use crate::invocation::Invocation;
 use crate::manifest::{OutputClass, Step};
 use crate::plan;
 use crate::record::Ending;
 use crate::report::Twin;
-use crate::search;
-use crate::tree::Tree;
+use crate::search::{self, Alike};
+use crate::store::Store;
+use crate::tensors;
+use crate::tree::{Tree, TreeFile};
+use crate::weights::FileKind;
 
 /// Where a twin run is asked to stop: an adapter that is trained has moved by then.
 const STOP: u64 = 2;
@@ -30,21 +33,28 @@ const STOP_STEP: &str = "PACK_STOP_STEP";
 impl Replays<'_> {
     /// The step's weights, looked for in all that it takes.
     pub(super) fn copies(&self, step: &Step, outputs: &BTreeMap<Name, Tree>) -> Result<Option<Copies>> {
-        let weights: Vec<(&Name, &Tree)> = outputs.iter().filter(|(name, _)| self.are_weights(step, name)).collect();
+        let mut weights = Vec::new();
+        for (name, tree) in outputs {
+            weights.extend(self.weights_in(step, name, tree)?);
+        }
         if weights.is_empty() {
             return Ok(None);
         }
+        let code = self.code_of(step)?;
+        let inputs = self.inputs_of(step, code.as_ref());
+        let task = self.session.progress.task("looking for copies", inputs.iter().map(|artifact| artifact.size).sum());
+        let trees: Vec<&Tree> = weights.iter().collect();
+        Ok(Some(search::copies(&trees, &inputs, &self.session.store, self.session.jobs, &task)?))
+    }
+
+    /// All that a step is given; of the code its own part: what else lies in the project is no input of the step.
+    fn inputs_of<'a>(&'a self, step: &Step, code: Option<&'a Artifact>) -> Vec<&'a Artifact> {
         let seen = |artifact: &&Artifact| match artifact.role {
-            Role::System | Role::Python | Role::Code => true,
+            Role::System | Role::Python => true,
+            Role::Code => false,
             Role::Model | Role::Data | Role::Weights => step.inputs.contains(&artifact.name),
         };
-        // Of the code it sees its own part: what else lies in the project is no input of the step.
-        let code = self.code_of(step)?;
-        let inputs: Vec<&Artifact> =
-            self.lock.artifacts.iter().filter(seen).filter(|artifact| artifact.role != Role::Code).chain(&code).collect();
-        let task = self.session.progress.task("looking for copies", inputs.iter().map(|artifact| artifact.size).sum());
-        let trees: Vec<&Tree> = weights.iter().map(|(_, tree)| *tree).collect();
-        Ok(Some(search::copies(&trees, &inputs, &self.session.store, self.session.jobs, &task)?))
+        self.lock.artifacts.iter().filter(seen).chain(code).collect()
     }
 
     /// The same step with another seed. Where the code heeds the variable that stops a run, both are stopped early.
@@ -55,10 +65,9 @@ impl Replays<'_> {
         invocation: &Invocation,
         outputs: &BTreeMap<Name, Tree>,
         base: &[&Artifact],
+        copies: Option<&Copies>,
     ) -> Result<Option<Twin>> {
-        let Some(seed) = step.seed.filter(|_| outputs.keys().any(|output| self.are_weights(step, output))) else {
-            return Ok(None);
-        };
+        let Some(seed) = step.seed else { return Ok(None) };
         let other = seed.wrapping_add(1) & ((1 << 53) - 1);
         let stop_step = self.heeds_stop(step)?.then_some(STOP);
         let mut short = invocation.clone();
@@ -67,7 +76,7 @@ impl Replays<'_> {
         }
         let mut twin = short.clone();
         twin.env.insert("PACK_SEED".to_owned(), other.to_string());
-        let unknown = Twin { seed: other, stop_step, differs: None, failed: None, same: 0, distance: None };
+        let unknown = Twin { seed: other, stop_step, differs: None, failed: None, same: 0, unmoved: Vec::new(), distance: None };
         let twin = match self.run(name, step, &twin, "twin") {
             Ok(twin) => twin,
             Err(error) => {
@@ -83,7 +92,14 @@ impl Replays<'_> {
         let ours = match stop_step {
             None => outputs,
             Some(stop) => {
-                same = self.run(name, step, &short, "short")?;
+                same = match self.run(name, step, &short, "short") {
+                    Ok(same) => same,
+                    Err(error) => {
+                        let error = anyhow::Error::from(error);
+                        let failed = Some(format!("could not be held against a run with its own seed: {error:#}"));
+                        return Ok(Some(Twin { failed, ..unknown }));
+                    }
+                };
                 match well(&same) {
                     Ok(ours) => ours,
                     // The claim's own seed, so it is the stopping that does not work.
@@ -94,28 +110,73 @@ impl Replays<'_> {
                 }
             }
         };
-        let (mut differs, mut same_tensors, mut distance) = (false, 0, None);
-        for (output, ours) in ours.iter().filter(|(output, _)| self.are_weights(step, output)) {
+        let (mut differs, mut distance) = (false, None);
+        let (mut same, mut unmoved) = (0, Vec::new());
+        let code = self.code_of(step)?;
+        let inputs = self.inputs_of(step, code.as_ref());
+        for (output, ours) in ours {
+            let Some(weights) = self.weights_in(step, output, ours)? else { continue };
             let theirs = theirs.get(output).cloned().unwrap_or_default();
             let comparison = self.one(output, OutputClass::Weights, ours, &theirs, base)?;
-            // Where there are tensors they count alone: a seed that is written beside them would differ always.
-            let holds_tensors =
-                ours.files().iter().any(|file| [".safetensors", ".gguf"].iter().any(|end| file.path.as_str().ends_with(end)));
-            differs |= match &comparison.tensors {
-                Some(tensors) => !tensors.differences.is_empty(),
-                None => !holds_tensors && !compare::judge(&comparison, None).is_confirmed(),
+            let alike: Alike = search::alike(&[&weights], &[&theirs], &inputs, &self.session.store, self.session.jobs)?;
+            // Where there are weights they count alone: a seed that is written beside them would differ always.
+            differs |= match alike.all {
+                0 => !compare::judge(&comparison, None).is_confirmed(),
+                all => alike.same < all,
             };
-            same_tensors += comparison.tensors.as_ref().map_or(0, |tensors| tensors.equal);
+            same += alike.same;
+            unmoved.extend(alike.unmoved);
             let far = comparison.tensors.and_then(|tensors| tensors.overall).and_then(|overall| overall.distance);
             distance = far.and_then(|far| far.relative).or(distance);
         }
-        Ok(Some(Twin { differs: Some(differs), same: same_tensors, distance, ..unknown }))
+        // What lies in a declared input as a whole, though no tensor of it is told apart there: a pickle.
+        let found = copies.iter().flat_map(|copies| &copies.found);
+        let given: BTreeSet<&str> =
+            found.filter(|copy| copy.whole && copy.place.is_declared()).map(|copy| copy.tensor.as_str()).collect();
+        unmoved.retain(|name: &String| !given.contains(name.as_str()));
+        Ok(Some(Twin { differs: Some(differs), same, unmoved, distance, ..unknown }))
     }
 
-    /// Whether an output is weights: by its class, or since it is served as such, whatever it is called.
-    fn are_weights(&self, step: &Step, output: &Name) -> bool {
-        let served = self.project.manifest.serve.iter().flat_map(|serve| &serve.weights).any(|name| name == output);
-        step.outputs.get(output) == Some(&OutputClass::Weights) || (served && step.outputs.contains_key(output))
+    /// Whether an output is weights by what the manifest says of it: by its class, or since it is served as such.
+    pub(super) fn are_weights(&self, step: &Step, output: &Name) -> bool {
+        let mut served = self.project.manifest.serve.iter().flat_map(|serve| &serve.weights);
+        step.outputs.get(output).is_some_and(|class| *class == OutputClass::Weights || served.any(|name| name == output))
+    }
+
+    /// What an output holds that could be weights, whatever the manifest calls it: all of weights, and of data the files
+    /// of tensors and pickles, with those that are dense where it is served. None of state and logs: nothing may take
+    /// them.
+    fn weights_in(&self, step: &Step, output: &Name, tree: &Tree) -> Result<Option<Tree>> {
+        if self.are_weights(step, output) {
+            return Ok(Some(tree.clone()));
+        }
+        if step.outputs.get(output).and_then(|class| class.role()).is_none() {
+            return Ok(None);
+        }
+        let served = self.is_served(output);
+        let mut files = Vec::new();
+        for file in tree.files() {
+            let blob = self.session.store.open_blob(&file.digest)?;
+            let looks = tensors::file_kind(&blob, file.path.as_str())? != FileKind::Other;
+            if looks || (served && is_opaque(&self.session.store, Role::Data, file)?) {
+                files.push(file.clone());
+            }
+        }
+        if files.is_empty() { Ok(None) } else { Ok(Some(Tree::new(files)?)) }
+    }
+
+    fn is_served(&self, output: &Name) -> bool {
+        self.project.manifest.serve.iter().flat_map(|serve| serve.weights.iter().chain(&serve.data)).any(|name| name == output)
+    }
+
+    /// Whether another seed must show: of weights, and of what is served and looks like weights.
+    pub(super) fn must_move(&self, step: &Step, outputs: &BTreeMap<Name, Tree>) -> Result<bool> {
+        for (output, tree) in outputs {
+            if self.are_weights(step, output) || (self.is_served(output) && holds_weights(&self.session.store, tree)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The part of the code that the step sees.
@@ -141,11 +202,28 @@ impl Replays<'_> {
     }
 }
 
+/// Whether a tree holds files of tensors or pickles.
+pub(super) fn holds_weights(store: &Store, tree: &Tree) -> Result<bool> {
+    for file in tree.files() {
+        if tensors::file_kind(&store.open_blob(&file.digest)?, file.path.as_str())? != FileKind::Other {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a file could hide anything.
+fn is_opaque(store: &Store, role: Role, file: &TreeFile) -> Result<bool> {
+    let mut sample = Vec::new();
+    store.open_blob(&file.digest)?.take(formats::SAMPLE as u64).read_to_end(&mut sample)?;
+    Ok(formats::opaque(role, file.path.as_str(), file.size, &sample).is_some())
+}
+
 /// What a run wrote that ended well; else how it ended.
 fn well(ran: &Ran) -> Result<&BTreeMap<Name, Tree>, String> {
     match (&ran.execution.ending, &ran.outputs) {
         (Ending::Exited { code: 0 }, Ok(outputs)) => Ok(outputs),
-        (Ending::Exited { code: 0 }, Err(why)) => Err(format!("wrote what cannot be taken: {why}")),
+        (Ending::Exited { code: 0 }, Err(untaken)) => Err(format!("wrote what was not taken: {}", untaken.why)),
         (Ending::Exited { code }, _) => Err(format!("ends with exit code {code}")),
         (Ending::Signalled { signal }, _) => Err(format!("is ended by signal {signal}")),
         (Ending::TimedOut, _) => Err("was stopped at its time limit".to_owned()),

@@ -137,7 +137,7 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
         say("replaying the steps");
         training::check(project, &lock, &rulebook, options, &folder, session)?
     } else {
-        training::not_checked(project)
+        training::not_checked(project, &lock, &session.store)
     };
     replay_tells(&mut rules, &training, project);
     let claims = Claims { rules, inputs, image: images, training, serving: Serving { answer: Answer::NotChecked } };

@@ -15,7 +15,7 @@ use super::super::console::{Console, Show};
 use super::super::error::Problem;
 use super::super::project::Project;
 use super::super::{Session, build};
-use super::{Options, Rulebook};
+use super::{Options, Rulebook, cheats};
 use crate::artifact::{Artifact, Basis, Name, Pin, Role, StepPin};
 use crate::compare::{self, Comparison};
 use crate::competition::Tolerance;
@@ -33,21 +33,45 @@ use crate::report::{Answer, Compared, How, StepAnswer, Training};
 use crate::runner::{self, RunError, Runner, cancel};
 use crate::source::path::read_folder;
 use crate::step::{self, View};
+use crate::store::{Store, StoreError};
 use crate::tree::{Mode, Tree};
 use crate::verdict;
 
 /// Under which kind the store remembers what was found of a step.
-const MEMORY: &str = "verify-1";
+const MEMORY: &str = "verify-2";
 
-pub(super) fn not_checked(project: &Project) -> Training {
+pub(super) fn not_checked(project: &Project, lock: &Lockfile, store: &Store) -> Training {
     let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, "it was not replayed".to_owned()));
-    Training { answer: Answer::NotChecked, steps: steps.collect(), unmade: unmade(project) }
+    Training { answer: Answer::NotChecked, steps: steps.collect(), unmade: unmade(project, lock, store) }
 }
 
-/// Weights that are served and that no step makes.
-fn unmade(project: &Project) -> Vec<Name> {
-    let served = project.manifest.serve.iter().flat_map(|serve| &serve.weights);
-    served.filter(|name| project.manifest.maker(name).is_none()).cloned().collect()
+/// Weights that no step makes, served or such as served ones are made from, and served data that holds weights.
+fn unmade(project: &Project, lock: &Lockfile, store: &Store) -> Vec<Name> {
+    let manifest = &project.manifest;
+    let mut out = BTreeSet::new();
+    let mut seen: BTreeSet<&Name> = BTreeSet::new();
+    let mut open: Vec<&Name> = manifest.serve.iter().flat_map(|serve| serve.weights.iter().chain(&serve.data)).collect();
+    let looks_like_weights = |name: &Name| {
+        let trees = lock.artifacts.iter().filter(|artifact| artifact.name == *name).filter_map(|one| one.files.as_ref());
+        // What is not at hand the claim about inputs names.
+        trees.into_iter().any(|tree| cheats::holds_weights(store, tree).unwrap_or(false))
+    };
+    while let Some(name) = open.pop() {
+        if !seen.insert(name) {
+            continue;
+        }
+        match manifest.maker(name) {
+            Some((_, step, _)) => open.extend(&step.inputs),
+            None if manifest.weights.contains_key(name) => drop(out.insert(name.clone())),
+            None => {
+                let served = manifest.serve.iter().flat_map(|serve| &serve.data).any(|served| served == name);
+                if served && looks_like_weights(name) {
+                    out.insert(name.clone());
+                }
+            }
+        }
+    }
+    out.into_iter().collect()
 }
 
 /// An answer without a replay.
@@ -81,8 +105,9 @@ pub(super) fn check(
     session: &Session,
 ) -> Result<Training> {
     let mut steps = Vec::new();
+    let unmade = unmade(project, lock, &session.store);
     if project.manifest.steps.is_empty() {
-        return Ok(Training { answer: Answer::NotChecked, steps, unmade: unmade(project) });
+        return Ok(Training { answer: Answer::NotChecked, steps, unmade });
     }
     let record = project.record();
     let runtime = match build::runtime(lock, session) {
@@ -90,7 +115,7 @@ pub(super) fn check(
         Err(error) => {
             let why = format!("what the steps run in cannot be made: {error:#}");
             let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, why.clone()));
-            return Ok(Training { answer: Answer::NotChecked, steps: steps.collect(), unmade: unmade(project) });
+            return Ok(Training { answer: Answer::NotChecked, steps: steps.collect(), unmade });
         }
     };
     let views = step::views(&project.manifest, lock, project.track(), &runtime)?;
@@ -117,7 +142,11 @@ pub(super) fn check(
                 session.progress.note(&format!("verify: step {name} was replayed by a run that did not end; its answer stands"));
                 known
             }
-            None => replays.step(name, step, view)?,
+            // Whatever stands in the way of judging one step says nothing of the others.
+            None => match replays.step(name, step, view) {
+                Ok(answer) => answer,
+                Err(error) => open(name, Some(view.key), format!("it cannot be judged here: {error:#}")),
+            },
         };
         if cancel::asked() {
             bail!(
@@ -125,8 +154,9 @@ pub(super) fn check(
                     .help("the same `pack verify` goes on: steps that were judged before are not replayed again")
             );
         }
-        if answer.execution.is_some() {
-            session.store.remember(MEMORY, &key, &serde_json::to_string(&answer)?)?;
+        // What was not confirmed is tried again: the machine may have been the reason. A memory that cannot be kept
+        // costs a replay and no answer.
+        if answer.answer == Answer::Confirmed && session.store.remember(MEMORY, &key, &serde_json::to_string(&answer)?).is_ok() {
             remembered.push(key);
         }
         if let Err(error) = &record {
@@ -138,7 +168,7 @@ pub(super) fn check(
         session.store.forget(MEMORY, &key);
     }
     let answer = verdict::weakest(steps.iter().map(|step| step.answer), Answer::NotChecked);
-    Ok(Training { answer, steps, unmade: unmade(project) })
+    Ok(Training { answer, steps, unmade })
 }
 
 /// What replays of one submission have in common.
@@ -158,7 +188,14 @@ pub(super) struct Replays<'a> {
 pub(super) struct Ran {
     pub(super) execution: Execution,
     said: String,
-    pub(super) outputs: Result<BTreeMap<Name, Tree>, String>,
+    pub(super) outputs: Result<BTreeMap<Name, Tree>, Untaken>,
+}
+
+/// Why what a run wrote was not taken.
+pub(super) struct Untaken {
+    pub(super) why: String,
+    /// Whether it was this machine that could not, rather than what was written.
+    pub(super) by_host: bool,
 }
 
 impl Replays<'_> {
@@ -294,8 +331,11 @@ impl Replays<'_> {
                 Ok(tree) => drop(outputs.insert(output.clone(), tree)),
                 Err(error) => {
                     // As the box saw it: a report tells no path of this machine.
-                    let why = format!("{:#}", anyhow::Error::from(error)).replace(&scratch.path().display().to_string(), "");
-                    failed = Some(format!("what the replay wrote cannot be taken: {why}"));
+                    let error = anyhow::Error::from(error);
+                    // What is refused says so in a sentence; beneath it lies the store's error where the machine failed.
+                    let by_host = error.chain().any(|cause| cause.is::<StoreError>());
+                    let why = format!("{error:#}").replace(&scratch.path().display().to_string(), "");
+                    failed = Some(Untaken { why, by_host });
                 }
             }
         }
@@ -336,7 +376,12 @@ impl Replays<'_> {
         }
         let outputs = match &ran.outputs {
             Ok(outputs) => outputs,
-            Err(why) => return Ok(failed(Answer::Refuted, why.clone())),
+            Err(Untaken { why, by_host: true }) => {
+                return Ok(failed(Answer::Inconclusive, format!("this machine could not take what the replay wrote: {why}")));
+            }
+            Err(Untaken { why, by_host: false }) => {
+                return Ok(failed(Answer::Refuted, format!("what the replay wrote cannot be taken: {why}")));
+            }
         };
         let mut compared = Vec::new();
         let mut seen = verdict::Seen { gates: gates.clone(), sealed, ..Default::default() };
@@ -344,6 +389,7 @@ impl Replays<'_> {
             return Ok(without(name, Some(view.key), Answer::Refuted, vec![lie]));
         }
         let base = self.base(step);
+        let mut look = Vec::new();
         for (output, class) in &step.outputs {
             let Some(claimed) = self.claimed_tree(output, entry) else {
                 if class.role().is_some() {
@@ -356,7 +402,20 @@ impl Replays<'_> {
                 continue;
             };
             let found = outputs.get(output).cloned().unwrap_or_default();
-            let comparison = self.one(output, *class, &claimed, &found, &base)?;
+            let comparison = match self.one(output, *class, &claimed, &found, &base) {
+                Ok(comparison) => comparison,
+                Err(error) => {
+                    let absent = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Missing { .. })));
+                    let answer = if absent { Answer::NotChecked } else { Answer::Inconclusive };
+                    let why = format!("{output}: what is claimed cannot be held against the replay: {error:#}");
+                    // A log is shown only.
+                    match class {
+                        OutputClass::Log => look.push(why),
+                        _ => seen.outputs.push((answer, None, why)),
+                    }
+                    continue;
+                }
+            };
             let Some((answer, how, because)) = self.judge(output, *class, &comparison, &gates) else {
                 compared.push(Compared {
                     output: output.clone(),
@@ -369,35 +428,41 @@ impl Replays<'_> {
             seen.outputs.push((answer, how, because.clone()));
             compared.push(Compared { output: output.clone(), answer, because, comparison });
         }
-        let copies = self.copies(step, outputs)?;
-        let mut look = Vec::new();
+        let copies = self.copies(step, outputs).unwrap_or_else(|error| {
+            seen.untold.push(format!("its weights could not be looked for in its inputs: {error:#}"));
+            None
+        });
         match copies.as_ref().map(copies::judge) {
             Some(copies::Answer::Copied { why }) => {
                 seen.copied = why.into_iter().map(|why| format!("the answer was an input: {why}")).collect();
             }
-            Some(copies::Answer::Look { why }) => look = why,
+            Some(copies::Answer::Look { why }) => look.extend(why),
             Some(copies::Answer::NotFound) | None => {}
         }
         let undecided = seen.copied.is_empty() && seen.outputs.iter().all(|(answer, ..)| *answer == Answer::Confirmed);
         // A replay that differs says enough; the twin is for the one that does not.
-        let twin = if undecided { self.twin(name, step, invocation, outputs, &base)? } else { None };
-        seen.twin = twin.as_ref().map_or(verdict::TwinSays::Nothing, verdict::twin);
+        let mut twin = None;
+        if undecided {
+            match self.must_move(step, outputs) {
+                Ok(true) if step.seed.is_none() => seen.untold.push(format!(
+                    "the step has no seed, so no run with another one could show that its weights come from it: set `seed` \
+                     under [steps.{name}]"
+                )),
+                Ok(true) => match self.twin(name, step, invocation, outputs, &base, copies.as_ref()) {
+                    Ok(found) => twin = found,
+                    Err(error) => seen.untold.push(format!("the run with another seed cannot be judged: {error:#}")),
+                },
+                Ok(false) => {}
+                Err(error) => seen.untold.push(format!("what it made cannot be looked at: {error:#}")),
+            }
+        }
+        let declared = step.outputs.keys().any(|output| self.are_weights(step, output));
+        seen.twin = twin.as_ref().map_or(verdict::TwinSays::Nothing, |twin| verdict::twin(twin, declared));
         let (answer, how, mut because) = verdict::step(&seen);
         if answer != Answer::Confirmed {
             because.extend(gates.iter().cloned());
         }
         because.extend(look.into_iter().map(|what| format!("look at it: {what}")));
-        if undecided && twin.is_none() && step.outputs.values().any(|class| *class == OutputClass::Weights) {
-            because.push(
-                "look at it: the step has no seed, so no run with another one could show that its weights come from it".into(),
-            );
-        }
-        // Of a frozen tensor it is so; of one that is not as a declared input has it, nobody else knows why.
-        let frozen = copies.as_ref().map_or(0, |copies| copies.unchanged);
-        if let Some(twin) = twin.as_ref().filter(|twin| twin.differs == Some(true) && twin.same > frozen) {
-            let (same, seed) = (twin.same - frozen, twin.seed);
-            because.push(format!("look at it: with seed {seed} {same} of its tensors are the same, and no input has them"));
-        }
         // Who wrote the Record may have written any time into it; here is the same machine.
         if let (Some(last), true) = (last, gates.is_empty())
             && let Some(slow) = verdict::slower(ran.execution.seconds, last.seconds)

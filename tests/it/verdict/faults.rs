@@ -414,7 +414,7 @@ fn verify_killed_goes_on(who: Who, runner: &'static str) {
         assert!(!bench.at(".pack/verify/report.json").exists(), "no verdict");
     };
     let stands = "step train was replayed by a run that did not end; its answer stands";
-    let remembered = || fs::read_dir(memory(&bench).join("cache/verify-1")).map_or(0, |all| all.count());
+    let remembered = || fs::read_dir(memory(&bench).join("cache/verify-2")).map_or(0, |all| all.count());
     killed();
     assert_eq!(remembered(), 1);
     let ran = bench.run("verify --only training");
