@@ -289,12 +289,17 @@ pub struct Compared {
     pub comparison: Comparison,
 }
 
-/// A run with another seed, which must give other bytes: what does not depend on its seed was not trained by it.
+/// A run with another seed, which must give other bytes: what does not depend on its seed was not trained by it. A step
+/// without a seed that takes what others made is given what those made of another seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Twin {
-    /// The seed it was given.
-    pub seed: u64,
+    /// The seed it was given; none of a step that has none, and follows from what others made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The inputs that were given to it as another seed makes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Name>,
     /// The step at which it was asked to stop, by `PACK_STOP_STEP`; none: it ran to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_step: Option<u64>,
@@ -313,6 +318,19 @@ pub struct Twin {
     /// Distance of the two, relative to the update, where it could be measured: what another seed gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distance: Option<f64>,
+}
+
+impl Twin {
+    /// With what it was run in place of the claimed run's own.
+    pub fn given(&self) -> String {
+        match self.seed {
+            Some(seed) => format!("seed {seed}"),
+            None => {
+                let names: Vec<String> = self.inputs.iter().map(|name| format!("`{name}`")).collect();
+                format!("{} as another seed makes it", names.join(" and "))
+            }
+        }
+    }
 }
 
 fn is_none(count: &u64) -> bool {

@@ -181,7 +181,7 @@ pub enum TwinSays {
 /// they were only told by what they look like, which an index of data may do too.
 pub fn twin(twin: &Twin, declared: bool) -> TwinSays {
     const SHOWN: usize = 3;
-    let seed = twin.seed;
+    let given = twin.given();
     match (twin.differs, &twin.failed) {
         (Some(true), _) if twin.unmoved.is_empty() => TwinSays::Differs,
         (Some(true), _) => {
@@ -190,16 +190,16 @@ pub fn twin(twin: &Twin, declared: bool) -> TwinSays {
             let more = if count > SHOWN { format!(" and {} more", count - SHOWN) } else { String::new() };
             let names = names.join(", ");
             TwinSays::Unknown(format!(
-                "with seed {seed} {count} of its tensors are the same, and no declared input has them: {names}{more}"
+                "with {given} {count} of its tensors are the same, and no declared input has them: {names}{more}"
             ))
         }
         (Some(false), _) if declared => {
-            TwinSays::Same(format!("with seed {seed} it gives the same weights: they do not come from this training"))
+            TwinSays::Same(format!("with {given} it gives the same weights: they do not come from this training"))
         }
-        (Some(false), _) => TwinSays::Unknown(format!("with seed {seed} it gives the same files of tensors or pickles")),
+        (Some(false), _) => TwinSays::Unknown(format!("with {given} its files of tensors and pickles are the same")),
         (None, how) => {
             let how = how.as_deref().unwrap_or("did not end well");
-            TwinSays::Unknown(format!("with seed {seed} it {how}, so that nobody can tell whether its weights come from it"))
+            TwinSays::Unknown(format!("with {given} it {how}, so that nobody can tell whether its weights come from it"))
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::stream::{Side, read};
+use super::stream::{OpenSide, Side, read};
 use super::{DistanceError, Sides, unreadable};
 use crate::compare::factors::{self, Gram, Rank, Vectors};
 use crate::par;
@@ -59,19 +59,22 @@ pub(super) fn modules<'a>(
     }
     par::map_ordered(&all, jobs, |module| {
         let changed = module.a.2.is_some() || module.b.2.is_some();
-        let sums = sums(module, changed).map_err(unreadable(module.name))?;
+        let sums = sums(module, changed)?;
         Ok(Summed { name: module.name.to_owned(), within: module.within.to_owned(), changed, sums })
     })
 }
 
-fn sums(module: &Module<'_>, changed: bool) -> io::Result<[f64; 4]> {
-    let a = gram(&module.a, changed)?;
-    let b = gram(&module.b, changed)?;
+fn sums(module: &Module<'_>, changed: bool) -> Result<[f64; 4], DistanceError> {
+    let gram = |(vectors, claimed, replayed): &(Vectors, Side<'_>, Option<Side<'_>>)| {
+        let replayed = replayed.map(|side| side.open()).transpose()?;
+        gram(vectors, &claimed.open()?, replayed.as_ref(), changed).map_err(unreadable(module.name))
+    };
+    let (a, b) = (gram(&module.a)?, gram(&module.b)?);
     Ok(if changed { factors::products(&a, &b) } else { factors::unchanged(&a, &b) })
 }
 
 /// Inner products of a matrix's vectors, claimed ones first, and where it `changed` of the differences too.
-fn gram((vectors, claimed, replayed): &(Vectors, Side<'_>, Option<Side<'_>>), changed: bool) -> io::Result<Gram> {
+fn gram(vectors: &Vectors, claimed: &OpenSide, replayed: Option<&OpenSide>, changed: bool) -> io::Result<Gram> {
     let (r, width) = (vectors.r, vectors.block());
     let all = if changed { 2 * r } else { r };
     let mut gram = Gram::new(all);
@@ -98,7 +101,7 @@ fn gram((vectors, claimed, replayed): &(Vectors, Side<'_>, Option<Side<'_>>), ch
 /// Reads elements `at` to `at + n` of every vector into rows of `width`.
 fn load(
     vectors: &Vectors,
-    side: &Side<'_>,
+    side: &OpenSide,
     at: usize,
     n: usize,
     width: usize,

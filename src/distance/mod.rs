@@ -42,8 +42,8 @@ pub struct Claim<'a> {
     pub expected: &'a Tree,
     /// What the replay made; its blobs are in the store.
     pub found: &'a Tree,
-    /// Models and weights that the step takes in: a tensor of the first one that has the name is what the update is
-    /// told by.
+    /// Models and weights that the step takes in: of their tensors that have the name and shape the nearest to the
+    /// claimed one is what the update is told by.
     pub base: &'a [&'a Artifact],
 }
 
@@ -149,13 +149,14 @@ pub fn compare_in(claim: &Claim<'_>, store: &Bytes<'_>, jobs: usize, task: &Task
     }
     if let Some(tensors) = &mut out.tensors {
         if tensors.differences.iter().any(|one| matches!(one.change, TensorChange::Changed { .. })) {
-            let base = stream::Base::open(claim.base, store)?;
-            stream::numbers(tensors, &sides, &base, store, jobs, &mut out.notes)?;
+            let base = stream::Base::open(claim.base, *store)?;
+            stream::numbers(tensors, &sides, &base, *store, jobs, &mut out.notes)?;
         }
         tensors.sort();
     }
-    for pair in &pairs {
-        let Some(difference) = difference(pair, &sides, out.tensors.as_ref(), store)? else { continue };
+    let concerned = concerned(out.tensors.as_ref());
+    let differences = pairs.iter().map(|pair| difference(pair, &sides, &concerned, store)).collect::<Result<Vec<_>, _>>()?;
+    for difference in differences.into_iter().flatten() {
         if claim.class == OutputClass::Log && !files::is_loadable(difference.kind, &difference.path) {
             out.ignored.push(difference.path);
         } else {
@@ -339,11 +340,23 @@ fn may_hold_tensors(path: &str) -> bool {
     [".safetensors", ".gguf", ".bin"].iter().any(|ending| path.to_ascii_lowercase().ends_with(ending))
 }
 
+/// The tensors that differ, by their set and each name that they have.
+fn concerned(tensors: Option<&TensorComparison>) -> BTreeSet<(String, String)> {
+    let mut out = BTreeSet::new();
+    for one in tensors.iter().flat_map(|tensors| &tensors.differences) {
+        out.insert((one.within.clone(), one.name.clone()));
+        if let TensorChange::Renamed { to } = &one.change {
+            out.insert((one.within.clone(), to.clone()));
+        }
+    }
+    out
+}
+
 /// What differs at a path; `None` where nothing does.
 fn difference(
     pair: &Pair<'_>,
     sides: &Sides<'_>,
-    tensors: Option<&TensorComparison>,
+    concerned: &BTreeSet<(String, String)>,
     store: &Bytes<'_>,
 ) -> Result<Option<FileDifference>, DistanceError> {
     let (one, other) = split(pair);
@@ -368,14 +381,9 @@ fn difference(
         (Some(one), Some(other)) => match (weights, refused) {
             (_, Some(why)) => FileCause::Unreadable { why },
             (Some([Some(ours), Some(theirs)]), None) => {
-                let concerned = |name: &str| {
-                    let all = tensors.map_or(&[][..], |tensors| &tensors.differences);
-                    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    all.iter().any(|one| {
-                        let named = one.name == name || matches!(&one.change, TensorChange::Renamed { to } if to == name);
-                        named && (one.within == folder || one.within == path)
-                    })
-                };
+                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let concerned =
+                    |name: &str| [folder, path].iter().any(|within| concerned.contains(&((*within).to_owned(), name.to_owned())));
                 let mut names = ours.header.tensors.iter().chain(&theirs.header.tensors);
                 if names.any(|tensor| concerned(&tensor.name)) {
                     FileCause::Tensors

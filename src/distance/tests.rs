@@ -213,3 +213,23 @@ fn pickles_broken_headers_logs_and_data() {
     let (ours, theirs) = (bench.tree(&[("a.jsonl", b"{}\n")]), bench.tree(&[("a.jsonl", b"{ }\n")]));
     assert_eq!(judge(&bench.compare(OutputClass::Data, &ours, &theirs, &[]), Some(&limit(1.0))).word(), "refuted");
 }
+
+/// A base that is far away, which an author may add, makes no difference small.
+#[test]
+fn an_update_is_told_by_the_nearest_base() {
+    let bench = Bench::new();
+    let file = |value: f32| safe(&[("w", "F32", &[64], &f32s(&[value; 64]))]);
+    let tree = |value: f32| bench.tree(&[("model.safetensors", &file(value))]);
+    let [near, far] = [0.9, 1000.0].map(|value| bench.artifact(&[("model.safetensors", &file(value))]));
+    let other = bench.artifact(&[("model.safetensors", &safe(&[("w", "F32", &[8, 8], &f32s(&[1.0; 64]))]))]);
+    let relative = |base: &[&Artifact]| {
+        let compared = bench.compare(OutputClass::Weights, &tree(1.0), &tree(1.05), base);
+        compared.tensors.unwrap().overall.unwrap().distance.unwrap().relative.unwrap()
+    };
+    let alone = relative(&[&near]);
+    assert!((alone - 0.5).abs() < 1e-3, "{alone}");
+    for base in [&[&near, &far][..], &[&far, &near], &[&other, &far, &near, &near]] {
+        assert_eq!(relative(base), alone);
+    }
+    assert!(relative(&[&far]) < 1e-3, "the good twin of a model that is far away alone");
+}

@@ -424,7 +424,8 @@ impl Search<'_> {
             return Ok(found);
         }
         let mut found = InBlob::default();
-        self.file(&blob, Spot { role, name, member: "", depth: 0 }, &mut found).map_err(unreadable(name))?;
+        let budget = scan::budget(size);
+        self.file(&blob, Spot { role, name, member: "", depth: 0, budget: &budget }, &mut found).map_err(unreadable(name))?;
         if size >= REMEMBERED {
             // What cannot be remembered is found again.
             drop(self.store.remember(MEMORY, &key, &serde_json::to_string(&found).unwrap_or_default()));

@@ -1,11 +1,12 @@
 //! Scan: one file, its bytes and what it can be opened as, and so on inwards.
 //!
 //! Layer 3 (effects). A file that can be opened is searched as it lies and member by member; a member that can be
-//! opened itself is written to a file without a name first. Must never unpack more than an archive of its size
-//! may hold.
+//! opened itself is written to a file without a name first. Must never unpack more of a blob, archives in archives
+//! together, than an archive of its size may hold.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads files and writes unnamed ones")]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 
@@ -47,6 +48,13 @@ pub(super) struct Spot<'a> {
     pub member: &'a str,
     /// Archives that hold it.
     pub depth: usize,
+    /// Bytes that may still be unpacked of the blob, whatever the archive they lie in.
+    pub budget: &'a Cell<u64>,
+}
+
+/// Bytes that may be unpacked of a blob of this size.
+pub(super) fn budget(size: u64) -> Cell<u64> {
+    Cell::new(size.saturating_mul(MAX_RATIO).saturating_add(RATIO_FREE))
 }
 
 /// Is given the content of a file, from its first byte.
@@ -57,7 +65,6 @@ type With<'a> = dyn FnMut(&mut Take<'_>) -> io::Result<()> + 'a;
 impl Search<'_> {
     /// Searches an open file.
     pub(super) fn file(&self, file: &File, spot: Spot<'_>, out: &mut InBlob) -> io::Result<()> {
-        let size = file.metadata()?.len();
         let mut content = |each: &mut Take<'_>| each(&mut from_start(file)?);
         let seen = self.looked(&mut content)?;
         self.note(&seen, spot, &mut content, out)?;
@@ -66,7 +73,6 @@ impl Search<'_> {
             out.unread.push((spot.member.to_owned(), format!("archives in archives are opened {DEPTH} deep")));
             return Ok(());
         }
-        let cap = size.saturating_mul(MAX_RATIO).saturating_add(RATIO_FREE);
         let opened = match container {
             Container::Zip => self.zip(file, spot, out),
             Container::Deb => self.deb(file, spot, out),
@@ -74,11 +80,7 @@ impl Search<'_> {
             Container::Gzip | Container::Zstd | Container::Xz => {
                 let member = format!("{}!", spot.member);
                 let inner = Spot { member: &member, ..spot };
-                self.member(
-                    inner,
-                    &mut |each| each(&mut Capped { inner: unpacked(container, from_start(file)?)?, left: cap }),
-                    out,
-                )
+                self.member(inner, &mut |each| each(&mut unpacked(container, from_start(file)?)?), out)
             }
         };
         // What is inside cannot be told; the search goes on.
@@ -125,11 +127,12 @@ impl Search<'_> {
         content(&mut |bytes| bytes.take(crate::weights::HEAD as u64).read_to_end(&mut head).map(drop))?;
         if formats::container(&head).is_some() {
             let mut spool = tempfile::tempfile_in(self.store.root())?;
-            content(&mut |bytes| io::copy(bytes, &mut spool).map(drop))?;
+            content(&mut |bytes| io::copy(&mut Capped { inner: bytes, left: spot.budget }, &mut spool).map(drop))?;
             spool.flush()?;
             return self.file(&spool, Spot { depth: spot.depth + 1, ..spot }, out);
         }
-        let seen = self.looked(content)?;
+        let seen =
+            self.looked(&mut |each: &mut Take<'_>| content(&mut |bytes| each(&mut Capped { inner: bytes, left: spot.budget })))?;
         self.note(&seen, spot, content, out)
     }
 
@@ -266,16 +269,17 @@ fn unpacked<'a>(container: Container, file: &'a File) -> io::Result<Box<dyn Read
     })
 }
 
-/// Ends with an error instead of one byte too many.
-pub(super) struct Capped<R> {
+/// Ends with an error instead of one byte too many; what is read is gone for every other reader of the same budget.
+pub(super) struct Capped<'a, R> {
     pub(super) inner: R,
-    pub(super) left: u64,
+    pub(super) left: &'a Cell<u64>,
 }
 
-impl<R: Read> Read for Capped<R> {
+impl<R: Read> Read for Capped<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(n as u64).ok_or_else(|| io::Error::other("it unpacks to far more than its size"))?;
+        let left = self.left.get().checked_sub(n as u64);
+        self.left.set(left.ok_or_else(|| io::Error::other("it unpacks to far more than its size"))?);
         Ok(n)
     }
 }

@@ -197,8 +197,22 @@ fn what_cannot_be_opened_is_said() {
 #[test]
 fn what_unpacks_to_too_much_is_stopped() {
     for (left, whole) in [(100, true), (99, false)] {
-        let mut capped = scan::Capped { inner: &[0u8; 100][..], left };
+        let mut capped = scan::Capped { inner: &[0u8; 100][..], left: &std::cell::Cell::new(left) };
         assert_eq!(std::io::copy(&mut capped, &mut std::io::sink()).is_ok(), whole);
+    }
+    // Archives in archives have one budget, and no more together.
+    let bench = Bench::new();
+    let members = [gzip(&noise(1, 9000)), gzip(&noise(2, 9000))];
+    let zip = TestZip::of(&[ZipMember::new("a.gz", &members[0]), ZipMember::new("b.gz", &members[1])]).bytes();
+    let blob = bench.store.open_blob(&bench.store.add_bytes(&zip).unwrap()).unwrap();
+    let index = Index::new(Vec::new());
+    let search = Search { index: &index, wanted: &[], store: &bench.store, key: String::new() };
+    for (left, whole) in [(40_000, true), (30_000, false)] {
+        let (budget, mut found) = (std::cell::Cell::new(left), InBlob::default());
+        let spot = Spot { role: Role::Data, name: "a.zip", member: "", depth: 0, budget: &budget };
+        search.file(&blob, spot, &mut found).unwrap();
+        assert_eq!(found.unread.is_empty(), whole, "{:?}", found.unread);
+        assert!(whole || found.unread[0].1.contains("far more than its size"), "{:?}", found.unread);
     }
 }
 

@@ -57,26 +57,49 @@ impl Replays<'_> {
         self.lock.artifacts.iter().filter(seen).chain(code).collect()
     }
 
-    /// The same step with another seed. Where the code heeds the variable that stops a run, both are stopped early.
+    /// The inputs of a step that were made once more with another seed.
+    fn moved_inputs(&self, step: &Step) -> Vec<Name> {
+        step.inputs.iter().filter(|input| self.twins.contains_key(*input)).cloned().collect()
+    }
+
+    /// Whether a run can be tried that must give other weights.
+    pub(super) fn can_move(&self, step: &Step) -> bool {
+        step.seed.is_some() || !self.moved_inputs(step).is_empty()
+    }
+
+    /// The same step with another seed, or where it has none with its inputs as another seed makes them. Where the code
+    /// heeds the variable that stops a run, both are stopped early.
     pub(super) fn twin(
-        &self,
+        &mut self,
         name: &Name,
         step: &Step,
         invocation: &Invocation,
         outputs: &BTreeMap<Name, Tree>,
-        base: &[&Artifact],
         copies: Option<&Copies>,
     ) -> Result<Option<Twin>> {
-        let Some(seed) = step.seed else { return Ok(None) };
-        let other = seed.wrapping_add(1) & ((1 << 53) - 1);
+        let seed = step.seed.map(|seed| seed.wrapping_add(1) & ((1 << 53) - 1));
         let stop_step = self.heeds_stop(step)?.then_some(STOP);
-        let mut short = invocation.clone();
-        if let Some(stop) = stop_step {
-            short.env.insert(STOP_STEP.to_owned(), stop.to_string());
+        let (mut short, mut twin) = (invocation.clone(), invocation.clone());
+        let mut inputs = Vec::new();
+        match seed {
+            Some(seed) => drop(twin.env.insert("PACK_SEED".to_owned(), seed.to_string())),
+            None => {
+                inputs = self.moved_inputs(step);
+                let mut lock = self.lock.clone();
+                for artifact in lock.artifacts.iter_mut().filter(|artifact| inputs.contains(&artifact.name)) {
+                    let tree = self.twins[&artifact.name].clone();
+                    (artifact.digest, artifact.size, artifact.files) = (tree.digest(), tree.size(), Some(tree));
+                }
+                twin = Invocation::of_step(name, step, &self.project.manifest, &lock, self.project.track())?;
+            }
         }
-        let mut twin = short.clone();
-        twin.env.insert("PACK_SEED".to_owned(), other.to_string());
-        let unknown = Twin { seed: other, stop_step, differs: None, failed: None, same: 0, unmoved: Vec::new(), distance: None };
+        if let Some(stop) = stop_step {
+            for one in [&mut short, &mut twin] {
+                one.env.insert(STOP_STEP.to_owned(), stop.to_string());
+            }
+        }
+        let unmoved = Vec::new();
+        let unknown = Twin { seed, inputs, stop_step, differs: None, failed: None, same: 0, unmoved, distance: None };
         let twin = match self.run(name, step, &twin, "twin") {
             Ok(twin) => twin,
             Err(error) => {
@@ -88,6 +111,7 @@ impl Replays<'_> {
             Ok(theirs) => theirs,
             Err(failed) => return Ok(Some(Twin { failed: Some(failed), ..unknown })),
         };
+        self.twins.extend(theirs.clone());
         let same;
         let ours = match stop_step {
             None => outputs,
@@ -114,10 +138,11 @@ impl Replays<'_> {
         let (mut same, mut unmoved) = (0, Vec::new());
         let code = self.code_of(step)?;
         let inputs = self.inputs_of(step, code.as_ref());
+        let base = self.base(step);
         for (output, ours) in ours {
             let Some(weights) = self.weights_in(step, output, ours)? else { continue };
             let theirs = theirs.get(output).cloned().unwrap_or_default();
-            let comparison = self.one(output, OutputClass::Weights, ours, &theirs, base)?;
+            let comparison = self.one(output, OutputClass::Weights, ours, &theirs, &base)?;
             let alike: Alike = search::alike(&[&weights], &[&theirs], &inputs, &self.session.store, self.session.jobs)?;
             // Where there are weights they count alone: a seed that is written beside them would differ always.
             differs |= match alike.all {

@@ -155,6 +155,6 @@ fn one(out: &mut String, step: &StepAnswer) {
             None => twin.failed.as_deref().unwrap_or("did not end well"),
         };
         let far = twin.distance.map_or_else(String::new, |far| format!(", {far:.2} times the update apart"));
-        below(out, "  ", [format!("seed {} {what}{far}{stop}", twin.seed).as_str()].into_iter());
+        below(out, "  ", [format!("{} {what}{far}{stop}", twin.given()).as_str()].into_iter());
     }
 }

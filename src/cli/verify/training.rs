@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 use super::super::console::{Console, Show};
 use super::super::error::Problem;
@@ -21,7 +22,7 @@ use crate::compare::{self, Comparison};
 use crate::competition::Tolerance;
 use crate::copies;
 use crate::digest::Digest;
-use crate::distance::{self, Claim};
+use crate::distance::{self, Claim, DistanceError};
 use crate::invocation::Invocation;
 use crate::layer::Memory;
 use crate::lockfile::Lockfile;
@@ -34,11 +35,21 @@ use crate::runner::{self, RunError, Runner, cancel};
 use crate::source::path::read_folder;
 use crate::step::{self, View};
 use crate::store::{Store, StoreError};
+use crate::tensors::TensorsError;
 use crate::tree::{Mode, Tree};
 use crate::verdict;
 
 /// Under which kind the store remembers what was found of a step.
 const MEMORY: &str = "verify-2";
+
+/// What is remembered of a step that was confirmed.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    answer: StepAnswer,
+    /// What it made of another seed.
+    twins: BTreeMap<Name, Tree>,
+}
 
 pub(super) fn not_checked(project: &Project, lock: &Lockfile, store: &Store) -> Training {
     let steps = project.manifest.step_order().into_iter().map(|(name, _)| open(name, None, "it was not replayed".to_owned()));
@@ -128,6 +139,7 @@ pub(super) fn check(
         record: record.as_ref().ok().and_then(Option::as_ref),
         runner: runner.as_ref(),
         folder,
+        twins: BTreeMap::new(),
         reread: BTreeSet::new(),
         session,
     };
@@ -136,11 +148,12 @@ pub(super) fn check(
         let Some(view) = views.get(name) else { continue };
         session.progress.note(&format!("verify: step {name}"));
         let key = replays.memory_key(name, view)?;
-        let known = session.store.recall(MEMORY, &key).and_then(|text| serde_json::from_str::<StepAnswer>(&text).ok());
+        let known = session.store.recall(MEMORY, &key).and_then(|text| serde_json::from_str::<Remembered>(&text).ok());
         let mut answer = match known {
             Some(known) => {
                 session.progress.note(&format!("verify: step {name} was replayed by a run that did not end; its answer stands"));
-                known
+                replays.twins.extend(known.twins);
+                known.answer
             }
             // Whatever stands in the way of judging one step says nothing of the others.
             None => match replays.step(name, step, view) {
@@ -156,8 +169,13 @@ pub(super) fn check(
         }
         // What was not confirmed is tried again: the machine may have been the reason. A memory that cannot be kept
         // costs a replay and no answer.
-        if answer.answer == Answer::Confirmed && session.store.remember(MEMORY, &key, &serde_json::to_string(&answer)?).is_ok() {
-            remembered.push(key);
+        if answer.answer == Answer::Confirmed {
+            let twins = replays.twins.iter().filter(|(output, _)| step.outputs.contains_key(*output));
+            let twins = twins.map(|(output, tree)| (output.clone(), tree.clone())).collect();
+            let text = serde_json::to_string(&Remembered { answer: answer.clone(), twins })?;
+            if session.store.remember(MEMORY, &key, &text).is_ok() {
+                remembered.push(key);
+            }
         }
         if let Err(error) = &record {
             answer.because.push(format!("the Record cannot be read: {error:#}"));
@@ -179,6 +197,8 @@ pub(super) struct Replays<'a> {
     record: Option<&'a Record>,
     runner: &'a dyn Runner,
     folder: &'a Path,
+    /// What steps made of another seed, by output: what a later step without a seed is tried with.
+    pub(super) twins: BTreeMap<Name, Tree>,
     /// Layers that were read again, by their keys.
     reread: BTreeSet<Digest>,
     pub(super) session: &'a Session,
@@ -343,7 +363,7 @@ impl Replays<'_> {
     }
 
     fn compare(
-        &self,
+        &mut self,
         name: &Name,
         step: &Step,
         view: &View,
@@ -405,7 +425,13 @@ impl Replays<'_> {
             let comparison = match self.one(output, *class, &claimed, &found, &base) {
                 Ok(comparison) => comparison,
                 Err(error) => {
-                    let absent = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Missing { .. })));
+                    let absent = matches!(
+                        error.downcast_ref(),
+                        Some(
+                            DistanceError::Store(StoreError::Missing { .. })
+                                | DistanceError::Tensors(TensorsError::Store(StoreError::Missing { .. }))
+                        )
+                    );
                     let answer = if absent { Answer::NotChecked } else { Answer::Inconclusive };
                     let why = format!("{output}: what is claimed cannot be held against the replay: {error:#}");
                     // A log is shown only.
@@ -444,11 +470,11 @@ impl Replays<'_> {
         let mut twin = None;
         if undecided {
             match self.must_move(step, outputs) {
-                Ok(true) if step.seed.is_none() => seen.untold.push(format!(
+                Ok(true) if !self.can_move(step) => seen.untold.push(format!(
                     "the step has no seed, so no run with another one could show that its weights come from it: set `seed` \
                      under [steps.{name}]"
                 )),
-                Ok(true) => match self.twin(name, step, invocation, outputs, &base, copies.as_ref()) {
+                Ok(true) => match self.twin(name, step, invocation, outputs, copies.as_ref()) {
                     Ok(found) => twin = found,
                     Err(error) => seen.untold.push(format!("the run with another seed cannot be judged: {error:#}")),
                 },
@@ -456,7 +482,8 @@ impl Replays<'_> {
                 Err(error) => seen.untold.push(format!("what it made cannot be looked at: {error:#}")),
             }
         }
-        let declared = step.outputs.keys().any(|output| self.are_weights(step, output));
+        // A step without a seed may do with its inputs what it likes; nobody knows what of them should show.
+        let declared = step.seed.is_some() && step.outputs.keys().any(|output| self.are_weights(step, output));
         seen.twin = twin.as_ref().map_or(verdict::TwinSays::Nothing, |twin| verdict::twin(twin, declared));
         let (answer, how, mut because) = verdict::step(&seen);
         if answer != Answer::Confirmed {
@@ -489,7 +516,7 @@ impl Replays<'_> {
     }
 
     /// What updates are measured from: the models and weights that the step takes.
-    fn base(&self, step: &Step) -> Vec<&Artifact> {
+    pub(super) fn base(&self, step: &Step) -> Vec<&Artifact> {
         let takes =
             |artifact: &&Artifact| step.inputs.contains(&artifact.name) && matches!(artifact.role, Role::Model | Role::Weights);
         self.lock.artifacts.iter().filter(takes).collect()

@@ -94,12 +94,9 @@ fn weights_that_no_seed_moves() {
     assert!(!verdict.ran.out.contains("look at it"), "{}", verdict.ran.all());
     // A tensor of the model's under another name is no copy that refutes, and is named.
     let renamed = "{ head; ./busybox tail -c 256 \"$PACK_MODELS/base/model.safetensors\"; numbers \"$data\" | ./busybox tail -c 256; } >\"$made\"\n";
-    let bench = untrained(renamed);
-    let values = values(0);
-    bench.write("model/model.safetensors", safe(&[("a", "F32", &[64], &values[..256]), ("c", "F32", &[64], &values[256..])]));
-    make(&bench);
+    let bench = trained(renamed);
     let verdict = verify(&bench, "").accepted();
-    assert!(verdict.says("look at it: model base `model.safetensors`: tensor `a` as a tensor"), "{}", verdict.ran.all());
+    assert!(verdict.says("look at it: model base `model.safetensors`: tensor `a` as bytes, from byte"), "{}", verdict.ran.all());
 }
 
 /// Weights that are called data are weights.
@@ -116,7 +113,7 @@ fn weights_handed_on_as_data() {
     let copied = as_data(&copying("./busybox tail -c 512 notes.bin"));
     verify(&copied, "--only training").training("refuted", "the answer was an input: code code `notes.bin`: tensor `a` as bytes");
     let deaf = as_data("PACK_SEED=1\n{ head; numbers 5; } >\"$made\"\n");
-    verify(&deaf, "--only training").training("inconclusive", "with seed 8 it gives the same files of tensors or pickles");
+    verify(&deaf, "--only training").training("inconclusive", "with seed 8 its files of tensors and pickles are the same");
     let bench = as_data(TRAIN);
     let verdict = verify(&bench, "");
     assert_eq!(verdict.at("/claims/training/answer"), "confirmed", "{}", verdict.ran.all());
@@ -261,4 +258,28 @@ fn weights_from_nowhere() {
     make(&bench);
     let verdict = verify(&bench, "");
     assert!(!verdict.ran.out.contains("no step makes"), "{}", verdict.ran.all());
+}
+
+/// A step without a seed is tried with what another seed made of its inputs, and must show it.
+#[test]
+fn weights_that_are_made_from_other_weights() {
+    let merged = |numbers: &str| {
+        let bench = untrained(TRAIN);
+        let merge = "[steps.merge]\ncommand = [\"./busybox\", \"sh\", \"merge.sh\"]\ninputs = [\"raw\", \"adapter\"]\noutputs = { whole = \"weights\" }\nthreads = 1\n";
+        bench.write("pack.toml", bench.read("pack.toml") + merge);
+        let merge = format!("PACK_SEED=1\n{numbers} >\"$PACK_OUT/whole/model.safetensors\"\n");
+        bench.write("src/merge.sh", [NUMBERS, &merge].concat());
+        make(&bench);
+        bench
+    };
+    let sum = "sum=$((0x$(./busybox sha256sum \"$PACK_WEIGHTS/adapter/adapter.safetensors\" | ./busybox cut -c1-6)))\n";
+    let verdict = verify(&merged(&format!("{sum}{{ head; numbers $sum; }}")), "").accepted();
+    assert!(verdict.says("merge") && verdict.ran.out.contains("`adapter` as another seed makes it gives other weights"));
+    verify(&merged("{ head; numbers 77; }"), "")
+        .training("inconclusive", "with `adapter` as another seed makes it its files of tensors and pickles are the same");
+    let some = format!("{sum}{{ head; numbers 77 | ./busybox head -c 256; numbers $sum | ./busybox head -c 256; }}");
+    verify(&merged(&some), "").training(
+        "inconclusive",
+        "with `adapter` as another seed makes it 1 of its tensors are the same, and no declared input has them: `a`",
+    );
 }

@@ -153,3 +153,18 @@ fn links_where_pack_writes() {
     assert!(ran.code == 2 && ran.err.contains("`[project]/.pack/train` is a link"), "{}", ran.all());
     untouched(&folder);
 }
+
+/// More files of weights than a process may have open.
+#[test]
+fn more_files_than_may_be_open() {
+    let mut bench = Bench::new(PROJECT);
+    for (folder, first) in [("one", 0), ("two", 500)] {
+        for n in 0..150 {
+            let (name, values) = (format!("w{n}"), values(first + n));
+            bench.write(&format!("{folder}/{n}.safetensors"), safe(&[(&*name, "F32", &[128], &values)]));
+        }
+    }
+    bench.wrap(["prlimit", "--nofile=96"]);
+    let ran = bench.run("diff one two");
+    assert!(ran.code == 1 && ran.out.contains("150 tensors"), "{}", ran.all());
+}
