@@ -384,16 +384,19 @@ impl Search<'_> {
             task.add(*size);
             Ok::<_, SearchError>(found)
         })?;
+        // A tensor of a weight file is told by its digest; that its bytes lie there as well says nothing more.
+        let told = out.found.iter().filter(|copy| copy.form == Form::Tensor);
+        let told: BTreeSet<(Place, String)> = told.map(|copy| (copy.place.clone(), copy.tensor.clone())).collect();
         for ((_, (_, places)), result) in order.iter().zip(&results) {
             for place in places {
-                self.tell(place, result, out);
+                self.tell(place, result, &told, out);
             }
         }
         out.searched.artifacts = inputs.len() as u64;
         Ok(())
     }
 
-    fn tell(&self, place: &Place, result: &InBlob, out: &mut Copies) {
+    fn tell(&self, place: &Place, result: &InBlob, told: &BTreeSet<(Place, String)>, out: &mut Copies) {
         let within = |member: &str| Place { path: format!("{}{member}", place.path), ..place.clone() };
         for (member, tensor, form, offset, whole) in &result.found {
             // A model has rows that a training leaves as they are: samples of them say nothing.
@@ -401,9 +404,9 @@ impl Search<'_> {
                 continue;
             }
             let Some(want) = self.wanted.get(*tensor) else { continue };
-            let (place, tensor) = (within(member), want.tensor.name.clone());
-            let told = out.found.iter().any(|copy| copy.tensor == tensor && copy.form == Form::Tensor && copy.place == place);
-            if !told {
+            let at = (within(member), want.tensor.name.clone());
+            if !told.contains(&at) {
+                let (place, tensor) = at;
                 out.found.push(Copy { place, tensor, form: *form, offset: *offset, whole: *whole });
             }
         }

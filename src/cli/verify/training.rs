@@ -204,6 +204,12 @@ pub(super) struct Replays<'a> {
     pub(super) session: &'a Session,
 }
 
+/// Whether it was the machine that failed to take an output. What is refused of an output says so in a sentence; beneath
+/// another one lies the store's error.
+fn is_of_the_host(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<StoreError>())
+}
+
 /// One run's end: how it went, the last line it said, and what it wrote.
 pub(super) struct Ran {
     pub(super) execution: Execution,
@@ -352,8 +358,7 @@ impl Replays<'_> {
                 Err(error) => {
                     // As the box saw it: a report tells no path of this machine.
                     let error = anyhow::Error::from(error);
-                    // What is refused says so in a sentence; beneath it lies the store's error where the machine failed.
-                    let by_host = error.chain().any(|cause| cause.is::<StoreError>());
+                    let by_host = is_of_the_host(&error);
                     let why = format!("{error:#}").replace(&scratch.path().display().to_string(), "");
                     failed = Some(Untaken { why, by_host });
                 }
@@ -574,5 +579,26 @@ impl Replays<'_> {
             compare::Answer::Refuted { .. } => (Answer::Refuted, None, because),
             compare::Answer::ShownOnly => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceError;
+    use crate::store::io_error;
+
+    /// A full disk is no fault of what was written, and a link in an output none of the disk's.
+    #[test]
+    fn whose_fault_it_is_that_an_output_is_not_taken() {
+        let full = io_error("write", Path::new("/store"))(std::io::ErrorKind::StorageFull.into());
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for (error, of_the_host) in [
+            (SourceError::new("output adapter: cannot take `/out` into the store").because(full), true),
+            (SourceError::new("output adapter: `/out` cannot be taken:\n  `link` is a link"), false),
+            (SourceError::new("output adapter: cannot read `/out`").because(missing), false),
+        ] {
+            assert_eq!(is_of_the_host(&anyhow::Error::from(error)), of_the_host);
+        }
     }
 }
