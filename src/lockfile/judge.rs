@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Lockfile;
-use crate::artifact::{Artifact, DebPin, Name, Pin, Role, WheelPlace};
+use crate::artifact::{Artifact, Basis, DebPin, Name, Pin, Role, WheelPlace};
 use crate::manifest::{address, beside, is_repository, wheel_url};
 use crate::path::ImagePath;
 
@@ -27,6 +27,7 @@ pub(super) fn artifact(artifact: &Artifact) -> Result<(), String> {
     if artifact.role == Role::Code && artifact.name.as_str() != "code" {
         return Err("the code's entry is named `code`".into());
     }
+    basis(artifact)?;
     match &artifact.pin {
         Pin::Pypi(pin) => {
             plain("version", &pin.version)?;
@@ -64,6 +65,23 @@ pub(super) fn artifact(artifact: &Artifact) -> Result<(), String> {
         }
         Pin::Url(pin) => address::file(&pin.url).map(drop).map_err(|why| format!("`url`: {why}")),
     }
+}
+
+/// Who vouches for a digest follows from its source: no word in a lock makes an index publish what the author saw.
+fn basis(artifact: &Artifact) -> Result<(), String> {
+    use Basis::{Claimed, Given, Observed, Published};
+    let allowed: &[Basis] = match &artifact.pin {
+        Pin::Debian(_) | Pin::Ubuntu(_) | Pin::Hf(_) => &[Published],
+        Pin::Pypi(_) => &[Published, Given],
+        Pin::Wheel(_) | Pin::Url(_) => &[Given, Observed],
+        Pin::Path(_) | Pin::Git(_) => &[Observed],
+        Pin::Step(_) => &[Observed, Claimed],
+    };
+    if allowed.contains(&artifact.basis) {
+        return Ok(());
+    }
+    let words: Vec<String> = allowed.iter().map(|basis| format!("`{basis}`")).collect();
+    Err(format!("expected basis {} of source `{}`, found `{}`", words.join(" or "), artifact.pin.source(), artifact.basis))
 }
 
 fn strip(strip: Option<&str>) -> Result<(), String> {

@@ -25,7 +25,12 @@ fn tree(paths: &[&str]) -> Tree {
 
 fn artifact(n: &str, role: Role, pin: Pin, files: Option<Tree>) -> Artifact {
     let (digest, size) = files.as_ref().map_or((Digest::of(n.as_bytes()), 7), |t| (t.digest(), t.size()));
-    Artifact { name: name(n), role, pin, digest, size, basis: Basis::Published, files }
+    let basis = match &pin {
+        Pin::Path(_) | Pin::Git(_) | Pin::Url(_) | Pin::Wheel(_) => Basis::Observed,
+        Pin::Step(_) => Basis::Claimed,
+        _ => Basis::Published,
+    };
+    Artifact { name: name(n), role, pin, digest, size, basis, files }
 }
 
 fn commit() -> Commit {
@@ -136,7 +141,7 @@ fn each_lie_is_refused_with_its_reason() {
         (version.as_str(), "", "no `version` in pack.lock"),
         (&format!("plan = {}\n", plan_version()), "plan = 99\n", "plan version 99 is not known"),
         ("meaning = ", "meening = ", "did you mean `meaning`?"),
-        ("\nbasis = \"published\"\nfiles", "\nbasis = \"published\"\ncolour = 1\nfiles", "unknown field `colour`"),
+        ("\nbasis = \"observed\"\nfiles", "\nbasis = \"observed\"\ncolour = 1\nfiles", "unknown field `colour`"),
         ("source = \"debian\"", "source = \"path\"", "system `libc6`: `path` is missing"),
         ("step = \"train\"\n", "step = \"train\"\nindex = \"x\"\n", "`index` does not belong to source `step`"),
         ("  \"0644 ", "  \"0755 ", "expected the digest of its files"),
@@ -148,6 +153,34 @@ fn each_lie_is_refused_with_its_reason() {
         let error = Lockfile::parse(&good.replacen(from, to, 1)).expect_err(expected).to_string();
         assert!(error.contains(expected), "expected {expected}, found {error}");
         assert!(error.starts_with("pack.lock:"), "{error}");
+    }
+}
+
+#[test]
+fn a_basis_is_one_that_its_source_has() {
+    let (published, given, observed, claimed) = (Basis::Published, Basis::Given, Basis::Observed, Basis::Claimed);
+    for (of, allowed) in [
+        ("libc6", vec![published]),
+        ("llm", vec![published]),
+        ("numpy", vec![published, given]),
+        ("base", vec![published, given]),
+        ("mine", vec![given, observed]),
+        ("notes", vec![given, observed]),
+        ("code", vec![observed]),
+        ("mix", vec![observed]),
+        ("adapter", vec![observed, claimed]),
+    ] {
+        for basis in [published, given, observed, claimed] {
+            let mut lock = sample();
+            lock.artifacts.iter_mut().find(|artifact| artifact.name.as_str() == of).unwrap().basis = basis;
+            match Lockfile::parse(&lock.emit()) {
+                Ok(_) => assert!(allowed.contains(&basis), "{of}: {basis}"),
+                Err(error) => {
+                    assert!(!allowed.contains(&basis), "{of}: {error}");
+                    assert!(error.message.contains("expected basis `") && error.message.contains(&format!("found `{basis}`")));
+                }
+            }
+        }
     }
 }
 

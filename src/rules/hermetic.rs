@@ -43,8 +43,14 @@ pub(super) fn secrets(facts: &Facts) -> Vec<Finding> {
                     .next("`pack inspect FILE` says what is wrong with it"),
             );
         }
-        // What everybody can download is nobody's secret: makers of packages test with keys.
-        let public = package.artifact.basis == Basis::Published;
+        // What everybody can download is nobody's secret: makers of packages test with keys. An index that the project
+        // names is not everybody's.
+        let everybodys = match &package.artifact.pin {
+            Pin::Debian(_) | Pin::Ubuntu(_) => true,
+            Pin::Pypi(pin) => pin.index.is_none(),
+            _ => false,
+        };
+        let public = everybodys && package.artifact.basis == Basis::Published;
         for (path, line, kind) in seen.secrets.iter().filter(|_| !public) {
             let evidence = Evidence { line: Some(*line), ..part(package.artifact, path, package.artifact.digest) };
             found.push(
