@@ -59,9 +59,29 @@ pub enum ViewError {
 fn read_error(what: &str) -> impl FnOnce(io::Error) -> ViewError {
     let what = shown(what);
     move |source| match source.downcast::<ArchiveError>() {
-        Ok(source) => ViewError::Tar { what, source },
+        Ok(source) => tar_error(what, source),
         Err(source) => ViewError::Read { what, source },
     }
+}
+
+/// A tar that is refused, or a disk that did not give it: then nobody has seen what it is.
+fn tar_error(what: String, source: ArchiveError) -> ViewError {
+    match source {
+        ArchiveError::Io { source, .. } if is_of_the_system(&source) => ViewError::Read { what, source },
+        source => ViewError::Tar { what, source },
+    }
+}
+
+/// Whether the system itself refused to read, beneath whatever was wrapped around that.
+fn is_of_the_system(error: &io::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some()) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 fn form(what: impl Into<String>) -> ViewError {
@@ -164,8 +184,7 @@ fn files(path: &Path) -> Result<Files, ViewError> {
     }
     let file = File::open(path).map_err(read_error(&shown_path))?;
     let tar = BufReader::with_capacity(1 << 20, &file);
-    let indexed =
-        index_tar(ArchiveKind::Tar, tar, MAX_TOTAL).map_err(|source| ViewError::Tar { what: shown(&shown_path), source })?;
+    let indexed = index_tar(ArchiveKind::Tar, tar, MAX_TOTAL).map_err(|source| tar_error(shown(&shown_path), source))?;
     let member = |one: Indexed| match one.kind {
         TarKind::File { size, at, .. } => Some((one.path.to_string(), (at, size))),
         _ => None,
@@ -313,7 +332,7 @@ fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> 
     let (members, diff_id) = {
         let mut plain = HashingReader::new(plain(BufReader::with_capacity(1 << 20, &mut stored)).map_err(read_error(name))?);
         let members = index_tar(ArchiveKind::Tar, &mut plain, MAX_TOTAL)
-            .map_err(|source| ViewError::Tar { what: format!("layer {}", shown(said)), source })?;
+            .map_err(|source| tar_error(format!("layer {}", shown(said)), source))?;
         io::copy(&mut plain, &mut io::sink()).map_err(read_error(name))?;
         (members, plain.finish().0)
     };
@@ -337,4 +356,27 @@ fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> 
     let order = Some(placed.into_iter().map(|(_, path)| path).collect());
     let (name, source) = (said.to_owned(), name.to_owned());
     Ok(LayerView { name, source, diff_id: DiffId(diff_id), digest, entries, order, claimed: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Place;
+
+    #[test]
+    fn a_disk_that_does_not_give_its_bytes_shows_no_other_image() {
+        let wrapped = |source| io::Error::other(ArchiveError::Io { place: Place::whole(ArchiveKind::Tar), source });
+        let system = || io::Error::from_raw_os_error(5);
+        let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        for (source, is_read) in [(system(), true), (short(), false)] {
+            let error = tar_error("x".into(), ArchiveError::Io { place: Place::whole(ArchiveKind::Tar), source });
+            assert_eq!(matches!(error, ViewError::Read { .. }), is_read, "{error}");
+        }
+        for (source, is_read) in [(wrapped(system()), true), (wrapped(short()), false)] {
+            assert_eq!(matches!(read_error("x")(source), ViewError::Read { .. }), is_read);
+        }
+        // A file that is there and cannot be read, as Linux has one.
+        let error = open(Path::new("/proc/self/mem")).unwrap_err();
+        assert!(matches!(error, ViewError::Read { .. }), "{error}");
+    }
 }
