@@ -41,16 +41,15 @@ fn create(path: &ImagePath, mode: Mode, into: &Path) -> Result<fs::File, BundleE
 
 /// Lays out what lies beside the manifest, from the store.
 pub(super) fn trees(
-    lock: &Lockfile,
+    places: &Places,
     carried: &BTreeSet<Digest>,
     documents: &BTreeMap<ImagePath, Vec<u8>>,
     store: &Store,
     into: &Path,
-    what: Lay,
 ) -> Result<(), BundleError> {
-    for (path, (digest, _, mode)) in places(lock, documents, what)? {
+    for (path, &(digest, _, mode)) in places {
         let to = path.under(into);
-        if documents.contains_key(&path) {
+        if documents.contains_key(path) {
             // It is there as a document; the tree knows whether it is executable.
             fs::set_permissions(&to, Permissions::from_mode(mode.bits())).map_err(io_error("write", &to))?;
             continue;
@@ -59,7 +58,7 @@ pub(super) fn trees(
             return Err(StoreError::Missing { digest }.into());
         }
         let blob = store.open_blob(&digest)?;
-        let mut file = create(&path, mode, into)?;
+        let mut file = create(path, mode, into)?;
         if rustix::fs::ioctl_ficlone(&file, &blob).is_ok() {
             continue;
         }
@@ -74,7 +73,7 @@ pub(super) fn trees(
 }
 
 /// Which file goes where; two that want one place must be the same.
-fn places(lock: &Lockfile, documents: &BTreeMap<ImagePath, Vec<u8>>, what: Lay) -> Result<Places, BundleError> {
+pub(super) fn places(lock: &Lockfile, documents: &BTreeMap<ImagePath, Vec<u8>>, what: Lay) -> Result<Places, BundleError> {
     let mut places = Places::new();
     let twice = |path: &ImagePath| BundleError::Lies(format!("two files of the lock want the place `{path}`"));
     for artifact in &lock.artifacts {

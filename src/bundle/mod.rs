@@ -118,10 +118,12 @@ pub enum BundleError {
         /// The cap.
         most: u64,
     },
-    /// More bytes than the store has room for.
-    #[error("the bundle brings {wanted} bytes, and the store has room for {free}")]
+    /// More bytes than there is room for.
+    #[error("the bundle brings {wanted} bytes, and the {place} has room for {free}")]
     NoRoom {
-        /// Bytes that are not in the store yet.
+        /// Where.
+        place: &'static str,
+        /// Bytes that would be written there.
         wanted: u64,
         /// Bytes free there.
         free: u64,
@@ -278,9 +280,10 @@ impl Member {
 /// What of a lock and a Record a bundle holds.
 #[derive(Debug, Default)]
 pub struct Carried {
-    /// Blobs that nobody else has: files beside the manifest, wheels of the author's, outputs in the lock.
+    /// Blobs that nobody else has: files beside the manifest, wheels of the author's, outputs in the lock; and the
+    /// evidence, without which nobody vouches for the system's packages.
     pub must: BTreeSet<(Digest, u64)>,
-    /// Blobs that are taken along where they are at hand: evidence, and what the Record names.
+    /// Blobs that are taken along where they are at hand: what the Record names.
     pub may: BTreeSet<(Digest, u64)>,
     /// Blobs that can be fetched by their pins.
     pub public: BTreeSet<(Digest, u64)>,
@@ -294,7 +297,7 @@ impl Carried {
             let to = if is_public(artifact) { &mut carried.public } else { &mut carried.must };
             to.extend(artifact.blobs());
         }
-        carried.may.extend(lock.evidence.iter().map(|evidence| (evidence.digest, evidence.size)));
+        carried.must.extend(lock.evidence.iter().map(|evidence| (evidence.digest, evidence.size)));
         for step in record.iter().flat_map(|record| record.steps.values()) {
             for tree in step.outputs.values().chain([&step.code]) {
                 carried.may.extend(tree.files().iter().map(|file| (file.digest, file.size)));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::tar::Walk;
-use super::{BundleError, Carried, ENVELOPES, Index, io_error, is_public, lay};
+use super::{BundleError, Carried, ENVELOPES, Index, Places, io_error, is_public, lay};
 use crate::artifact::{Name, Role};
 use crate::digest::Hasher;
 use crate::lockfile::Lockfile;
@@ -90,9 +90,10 @@ pub fn check(file: &Path) -> Result<(Index, Vec<Refetched>), BundleError> {
 pub fn open(file: &Path, store: &Store, into: &Path, what: Lay, task: &Task) -> Result<Opened, BundleError> {
     let mut walk = begin(file)?;
     let documents = documents(file, &mut walk)?;
-    room(&documents.index, store)?;
+    let places = lay::places(&documents.lock, &documents.files, what)?;
+    room(&documents, &places, store, into)?;
     std::fs::create_dir(into).map_err(io_error("create", into))?;
-    let laid = fill(&mut walk, &documents, store, into, what, task);
+    let laid = fill(&mut walk, &documents, &places, store, into, task);
     if let Err(error) = laid {
         drop(std::fs::remove_dir_all(into));
         return Err(error);
@@ -104,9 +105,9 @@ pub fn open(file: &Path, store: &Store, into: &Path, what: Lay, task: &Task) -> 
 fn fill(
     walk: &mut Walk<BufReader<File>>,
     documents: &Documents,
+    places: &Places,
     store: &Store,
     into: &Path,
-    what: Lay,
     task: &Task,
 ) -> Result<(), BundleError> {
     // Before the blobs: what [python] names is known only when its files can be read.
@@ -133,7 +134,7 @@ fn fill(
         })
     })?;
     let carried: BTreeSet<_> = documents.index.blobs.iter().map(|blob| blob.digest).collect();
-    lay::trees(&documents.lock, &carried, &documents.files, store, into, what)
+    lay::trees(places, &carried, &documents.files, store, into)
 }
 
 fn begin(file: &Path) -> Result<Walk<BufReader<File>>, BundleError> {
@@ -245,17 +246,30 @@ fn asked_for(documents: &Documents, root: &Path) -> Result<(), BundleError> {
     Ok(())
 }
 
-/// Refuses a bundle that would fill the disk.
-fn room(index: &Index, store: &Store) -> Result<(), BundleError> {
-    let mut wanted = 0;
-    for blob in &index.blobs {
+/// Refuses a bundle that would fill the disk: with its blobs, and with a copy of one for every place that names it.
+fn room(documents: &Documents, places: &Places, store: &Store, into: &Path) -> Result<(), BundleError> {
+    let mut blobs = 0;
+    for blob in &documents.index.blobs {
         if !store.contains(&blob.digest, blob.size)? {
-            wanted += blob.size;
+            blobs += blob.size;
         }
     }
-    let disk = rustix::fs::statvfs(store.root()).map_err(|error| io_error("ask for room in", store.root())(error.into()))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if wanted > free { Err(BundleError::NoRoom { wanted, free }) } else { Ok(()) }
+    let texts: u64 = documents.files.values().map(|bytes| bytes.len() as u64).sum();
+    let laid = places.iter().filter(|(path, _)| !documents.files.contains_key(*path));
+    let project = laid.fold(texts, |sum, (_, (_, size, _))| sum.saturating_add(*size));
+    let folder = into.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let disk_of = |path: &Path| -> Result<(u64, u64), BundleError> {
+        let ask = |error: rustix::io::Errno| io_error("ask for room in", path)(error.into());
+        let free = rustix::fs::statvfs(path).map_err(ask)?;
+        Ok((rustix::fs::stat(path).map_err(ask)?.st_dev, free.f_bavail.saturating_mul(free.f_frsize)))
+    };
+    let ((store_disk, store_free), (disk, free)) = (disk_of(store.root())?, disk_of(folder)?);
+    enough("store", if store_disk == disk { project.saturating_add(blobs) } else { blobs }, store_free)?;
+    enough("project's folder", project, free)
+}
+
+fn enough(place: &'static str, wanted: u64, free: u64) -> Result<(), BundleError> {
+    if wanted > free { Err(BundleError::NoRoom { place, wanted, free }) } else { Ok(()) }
 }
 
 fn refetch(index: &Index, lock: &Lockfile) -> Vec<Refetched> {

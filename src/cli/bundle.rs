@@ -82,6 +82,7 @@ pub fn bundle(project: &mut Project, file: &Path, options: Options, session: &Se
     let carried = Carried::of(&lock, record.as_ref());
     let mut blobs = carried.must.clone();
     need(&blobs, &lock.artifacts, session)?;
+    need_evidence(&lock, session)?;
     for (digest, size) in &carried.may {
         if session.store.contains(digest, *size)? {
             blobs.insert((*digest, *size));
@@ -190,6 +191,19 @@ fn need(blobs: &BTreeSet<(Digest, u64)>, artifacts: &[Artifact], session: &Sessi
         _ => "run `pack fetch`".to_owned(),
     };
     bail!(Problem::new(format!("the store has not all bytes of {}{more}", names.join(", "))).help(help))
+}
+
+/// The signed indexes: whoever opens the bundle cannot fetch those of then.
+fn need_evidence(lock: &Lockfile, session: &Session) -> Result<()> {
+    for evidence in &lock.evidence {
+        if !session.store.contains(&evidence.digest, evidence.size)? {
+            let problem = format!("the store has not the signed index `{} {}`", evidence.kind, evidence.name);
+            bail!(Problem::new(problem).help(
+                "name the store of the machine that locked with `--store DIR`, or choose afresh with `pack lock --upgrade system`"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Code and outputs as elsewhere; logs too, where programs print what they were given.

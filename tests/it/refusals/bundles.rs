@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
+use pack::artifact::Pin;
 use pack::digest::Digest;
 use pack::layer::TarWriter;
 use pack::lockfile::Lockfile;
@@ -44,6 +45,7 @@ pub const ROWS: &[Row] = &[
     story("an unknown key in a bundle's index", unknown_key),
     story("a bundle's index in another form", other_form),
     story("a bundle that would fill the disk", fills_the_disk),
+    story("a bundle that would fill the disk with copies", fills_the_disk_with_copies),
     story("an index that claims to be huge", huge_index),
     story("something that is no bundle", no_bundle),
     story("a secret in a step's output", secret_output),
@@ -419,29 +421,37 @@ fn other_form() {
 
 /// A lock that names 32 TiB and a sparse file that long: refused before a byte of it is written.
 fn fills_the_disk() {
-    const SIZE: u64 = 32 << 40;
+    fills(32 << 40, 1);
+}
+
+/// One gibibyte that is to lie in forty thousand places: the blob would fit, and its copies would not.
+fn fills_the_disk_with_copies() {
+    fills(1 << 30, 40_000);
+}
+
+fn fills(size: u64, places: usize) {
     let mut parts = Parts::good();
     let lock_at = parts.at("project/pack.lock");
     let mut lock = Lockfile::parse(std::str::from_utf8(&parts.members[lock_at].1).unwrap()).unwrap();
     let digest = Digest::from_bytes([0xff; 32]);
     for artifact in lock.artifacts.iter_mut().filter(|artifact| artifact.name.as_str() == "raw") {
-        let file = TreeFile { path: ImagePath::new("a.txt").unwrap(), mode: Mode::Plain, digest, size: SIZE };
-        let tree = Tree::new(vec![file]).unwrap();
-        (artifact.digest, artifact.size, artifact.files) = (tree.digest(), SIZE, Some(tree));
+        let file = |at: usize| TreeFile { path: ImagePath::new(&format!("{at}.txt")).unwrap(), mode: Mode::Plain, digest, size };
+        let tree = Tree::new((0..places).map(file).collect()).unwrap();
+        (artifact.digest, artifact.size, artifact.files) = (tree.digest(), tree.size(), Some(tree));
     }
     parts.replace("pack.lock", lock.emit().into_bytes());
     let gone = Digest::of(b"one\n").hex();
     parts.members.retain(|(name, _)| !name.ends_with(&gone));
     let blobs = parts.index["blobs"].as_array_mut().unwrap();
     blobs.retain(|blob| !blob.as_str().unwrap().starts_with(&gone));
-    blobs.push(format!("{} {SIZE}", digest.hex()).into());
+    blobs.push(format!("{} {size}", digest.hex()).into());
     // The sparse member comes last.
     let mut bytes = parts.whole();
     bytes.truncate(bytes.len() - 1024);
-    bytes.extend(pack::layer::header_of(&ImagePath::new(&format!("blobs/sha256/{}", digest.hex())).unwrap(), 0o644, SIZE));
+    bytes.extend(pack::layer::header_of(&ImagePath::new(&format!("blobs/sha256/{}", digest.hex())).unwrap(), 0o644, size));
     parts.write(&bytes);
     // A file this long is more than ext4 holds; where the disk says no, a shorter one is cut short instead.
-    let whole = bytes.len() as u64 + SIZE + 1024;
+    let whole = bytes.len() as u64 + size + 1024;
     let file = fs::OpenOptions::new().write(true).open(parts.path()).unwrap();
     if file.set_len(whole).is_err() {
         parts.is_refused(&format!("the bundle is cut short: expected {whole} bytes by its index, found {}", bytes.len()));
@@ -449,16 +459,22 @@ fn fills_the_disk() {
     }
     let ran = parts.bench.run("bundle ../bad.pack.tar --open ../theirs");
     assert_eq!(ran.code, 2);
-    let wanted = SIZE
-        + parts
-            .members
-            .iter()
-            .filter(|(name, _)| name.starts_with("blobs/"))
-            .map(|(_, content)| content.len() as u64)
-            .sum::<u64>();
+    let of = |kind: &str| -> u64 {
+        let members = parts.members.iter().filter(|(name, _)| name.starts_with(kind));
+        members.map(|(_, content)| content.len() as u64).sum()
+    };
+    // Blobs, documents, and every place that is no document.
+    let mut laid = std::collections::BTreeMap::new();
+    for artifact in &lock.artifacts {
+        let (Pin::Path(pin), Some(tree)) = (&artifact.pin, &artifact.files) else { continue };
+        let folder = if pin.path == "." { String::new() } else { format!("{}/", pin.path) };
+        laid.extend(tree.files().iter().map(|file| (format!("project/{folder}{}", file.path), file.size)));
+    }
+    laid.retain(|path, _| !parts.members.iter().any(|(name, _)| name == path));
+    let wanted = size + of("blobs/") + of("project/") + laid.values().sum::<u64>();
     assert!(
         ran.err.contains(&format!("caused by: the bundle brings {wanted} bytes, and the store has room for ")),
-        "{}",
+        "{wanted}: {}",
         ran.err
     );
     assert!(!parts.bench.dir().join("theirs").exists());
