@@ -21,6 +21,7 @@ use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale};
 use crate::plan::{self, ImageKind, Plan};
 use crate::progress::bytes;
+use crate::source::fits::misfit;
 use crate::step;
 
 /// What to build and where.
@@ -149,6 +150,8 @@ pub fn answers(project: &Project, lock: &Lockfile) -> Result<()> {
         };
         if !asked {
             wrong.push(format!("nothing in pack.toml asks for {}", describe(artifact)));
+        } else if let Some(what) = misfit(artifact, manifest) {
+            wrong.push(format!("{}: {what}", describe(artifact)));
         }
     }
     if wrong.is_empty() {

@@ -22,6 +22,7 @@ use crate::plan;
 use crate::progress::bytes;
 use crate::secret;
 use crate::source::debian::recheck;
+use crate::source::fits::misfit;
 use crate::source::{self, Context, Previous, Resolved, Want};
 use crate::step;
 use crate::text::nearest;
@@ -324,7 +325,9 @@ fn one(
             || names.iter().any(|name| *name == unit.table || owned.iter().any(|artifact| artifact.name.as_str() == name))
     };
     let upgraded = options.upgrade.as_ref().is_some_and(named);
-    let stands = old.is_some_and(|old| old.wants.get(&unit.table) == wants.get(&unit.table));
+    // A lock written by hand may have the right digest of a table and pins that the table cannot have chosen.
+    let fit = owned.iter().all(|artifact| misfit(artifact, cx.manifest).is_none());
+    let stands = fit && old.is_some_and(|old| old.wants.get(&unit.table) == wants.get(&unit.table));
     if stands && !upgraded && unit.source != "path" {
         let evidence = if unit.table == "system" { evidence } else { Vec::new() };
         return Ok(Resolved { artifacts: owned, evidence, warnings: Vec::new() });
@@ -335,7 +338,7 @@ fn one(
         _ => None,
     };
     let previous = Previous { artifacts: &owned, evidence: &evidence, upgrade: upgrade.as_deref() };
-    Ok(source::provider(unit.source)?.resolve(&unit.want, &previous, cx)?)
+    Ok(source::resolve(unit.source, &unit.want, &previous, cx)?)
 }
 
 /// The interpreter that the manifest asks for must be one that the system brings.

@@ -8,21 +8,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use crate::artifact::Evidence;
-use crate::artifact::{Artifact, Name, Role};
+use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::manifest;
 use crate::net::Net;
 use crate::par;
 use crate::progress::Progress;
 use crate::store::Store;
 
+use self::vouch::Word;
+
 pub mod choose;
 pub mod debian;
+pub mod fits;
 pub mod git;
 pub mod hf;
 pub mod path;
 pub mod pypi;
 pub mod step;
 pub mod url;
+pub mod vouch;
 pub mod wheel;
 
 /// What every source is given: the capabilities it may use, and nothing else.
@@ -125,8 +129,24 @@ pub trait Provider {
     /// Brings every blob of an Artifact that is not in the store yet, by its pin. Decides nothing.
     fn fetch(&self, artifact: &Artifact, cx: &Context) -> Result<(), SourceError>;
 
+    /// Asks what lies at an Artifact's pin, without believing the lock that names it. What could not be asked is an error.
+    fn confirm(&self, artifact: &Artifact, _: &Context) -> Result<Word, SourceError> {
+        Err(SourceError::new(format!("nobody vouches for source `{}`", artifact.pin.source())))
+    }
+
     /// Hears what is going to be fetched, so that an index is asked once for all of it.
     fn expect(&self, _: &[Artifact]) {}
+}
+
+/// Chooses, and remembers what the source itself said of what was chosen.
+pub fn resolve(source: &str, want: &Want, previous: &Previous, cx: &Context) -> Result<Resolved, SourceError> {
+    let resolved = provider(source)?.resolve(want, previous, cx)?;
+    // These ask each time; what lies at an address is remembered where it is read, which is not each time.
+    let asked = |artifact: &&Artifact| matches!(artifact.pin, Pin::Hf(_) | Pin::Git(_) | Pin::Pypi(_));
+    for artifact in resolved.artifacts.iter().filter(asked) {
+        vouch::remember(artifact, cx)?;
+    }
+    Ok(resolved)
 }
 
 /// Brings many artifacts, several at once.

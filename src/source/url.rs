@@ -4,6 +4,7 @@
 //! observed at first sight; from then on the lock holds the address to it. Must never take other bytes than the
 //! lock's, whatever the server says.
 
+use super::vouch::{self, Word};
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Artifact, Basis, Pin, UrlPin};
 use crate::digest::Digest;
@@ -25,6 +26,7 @@ impl Provider for UrlSource {
         let (url, path) = address::file(text).map_err(|why| failed().because(why))?;
         let given = want.sha256.as_deref().map(Digest::from_hex).transpose().map_err(|error| failed().because(error))?;
         let mut warnings = Vec::new();
+        let mut read = true;
         let size = match given {
             // With a length, what came before a connection broke is kept.
             Some(_) => cx.net.size(&url).map_err(|error| explained(failed(), error))?,
@@ -32,9 +34,12 @@ impl Provider for UrlSource {
         };
         let (digest, size, basis) = match (given, size) {
             (Some(digest), Some(size)) => {
-                if let Some(sink) = cx.store.sink(digest, size)? {
-                    let task = cx.progress.task(&format!("{role} {name}"), size);
-                    cx.net.download(&url, sink, &task).map_err(|error| explained(failed(), error))?;
+                match cx.store.sink(digest, size)? {
+                    Some(sink) => {
+                        let task = cx.progress.task(&format!("{role} {name}"), size);
+                        cx.net.download(&url, sink, &task).map_err(|error| explained(failed(), error))?;
+                    }
+                    None => read = false,
                 }
                 (digest, size, Basis::Given)
             }
@@ -69,6 +74,9 @@ impl Provider for UrlSource {
             basis,
             files: Some(tree),
         };
+        if read {
+            vouch::remember(&artifact, cx)?;
+        }
         Ok(Resolved { artifacts: vec![artifact], warnings, ..Resolved::default() })
     }
 
@@ -86,10 +94,28 @@ impl Provider for UrlSource {
         if cx.store.contains(&file.digest, file.size)? {
             return Ok(());
         }
-        let (url, _) = address::file(&pin.url).map_err(|why| failed().because(why))?;
+        let (url, path) = address::file(&pin.url).map_err(|why| failed().because(why))?;
         let Some(sink) = cx.store.sink(file.digest, file.size)? else { return Ok(()) };
         let task = cx.progress.task(&format!("{} {}", artifact.role, artifact.name), file.size);
-        cx.net.download(&url, sink, &task).map_err(|error| explained(failed(), error))
+        cx.net.download(&url, sink, &task).map_err(|error| explained(failed(), error))?;
+        if (&file.path, file.mode) == (&path, Mode::Plain) {
+            vouch::remember(artifact, cx)?;
+        }
+        Ok(())
+    }
+
+    /// Reads it again: an address says nothing else of its bytes.
+    fn confirm(&self, artifact: &Artifact, cx: &Context) -> Result<Word, SourceError> {
+        let failed = || SourceError::new(format!("cannot read {} {} again", artifact.role, artifact.name));
+        let (Pin::Url(pin), Some(tree)) = (&artifact.pin, &artifact.files) else {
+            return Err(failed().because("it is not the tree of an address"));
+        };
+        let (url, path) = address::file(&pin.url).map_err(|why| failed().because(why))?;
+        let task = cx.progress.task(&format!("{} {}", artifact.role, artifact.name), artifact.size);
+        let (digest, size) = cx.net.observe(&url, cx.store, &task).map_err(|error| explained(failed(), error))?;
+        let theirs =
+            Tree::new(vec![TreeFile { path, mode: Mode::Plain, digest, size }]).map_err(|error| failed().because(error))?;
+        Ok(vouch::compare(&theirs, tree))
     }
 }
 

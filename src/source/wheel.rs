@@ -14,6 +14,7 @@ use url::Url;
 use super::path::open_regular;
 use super::pypi::index::with_named_login;
 use super::pypi::tags::{Origin, Target, WheelName, normalise};
+use super::vouch::{self, Word};
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::archive::wheel_meta;
 use crate::artifact::{Artifact, Basis, Name, Pin, Role, WheelPin, WheelPlace};
@@ -131,6 +132,7 @@ fn take_one(
     if !target.admits(&name, Origin::Local) {
         return Err(wrong(format!("it is not for {target}")));
     }
+    let mut read = false;
     let (digest, size, path) = match &wheel.place {
         WheelPlace::Path(path) => {
             let place = ImagePath::new(path)
@@ -143,7 +145,8 @@ fn take_one(
             (digest, size, place)
         }
         WheelPlace::Url(url) => {
-            let (digest, size) =
+            let (digest, size);
+            (digest, size, read) =
                 bring(url, wheel, previous, cx).map_err(|error| wrong("cannot be fetched".into()).because(error))?;
             let link = work.path().join(format!("{}-{}", digest.hex(), "wheel"));
             std::fs::create_dir_all(&link).map_err(|error| wrong("cannot be handed to uv".into()).because(error))?;
@@ -173,11 +176,15 @@ fn take_one(
     let pin = Pin::Wheel(WheelPin { package: name.package.clone(), version, place: wheel.place.clone() });
     let basis = if wheel.given.is_empty() { Basis::Observed } else { Basis::Given };
     let artifact = Artifact { name: name.package, role: Role::Python, pin, digest, size, basis, files: None };
+    if read {
+        vouch::remember(&artifact, cx)?;
+    }
     Ok(LocalWheel { artifact, path, direct: wheel.package.is_some(), extras: wheel.extras.clone() })
 }
 
-/// Brings what lies at an address. What was locked from there stays as long as nobody asks for it afresh.
-fn bring(url: &str, wheel: &NamedWheel, previous: &Previous, cx: &Context) -> Result<(Digest, u64), SourceError> {
+/// Brings what lies at an address, and says whether it was read there. What was locked from there stays as long as
+/// nobody asks for it afresh.
+fn bring(url: &str, wheel: &NamedWheel, previous: &Previous, cx: &Context) -> Result<(Digest, u64, bool), SourceError> {
     let address = Url::parse(url).map_err(|error| SourceError::new("it is not an address").because(error))?;
     let place = with_named_login(address, cx);
     let before = previous.artifacts.iter().find(|artifact| match &artifact.pin {
@@ -190,12 +197,12 @@ fn bring(url: &str, wheel: &NamedWheel, previous: &Previous, cx: &Context) -> Re
         _ => None,
     };
     let Some((digest, size)) = size else {
-        return Ok(cx.net.observe(&place, cx.store, &cx.progress.task(&wheel.place.file(), 0))?);
+        let (digest, size) = cx.net.observe(&place, cx.store, &cx.progress.task(&wheel.place.file(), 0))?;
+        return Ok((digest, size, true));
     };
-    if let Some(sink) = cx.store.sink(digest, size)? {
-        cx.net.download(&place, sink, &cx.progress.task(&wheel.place.file(), size))?;
-    }
-    Ok((digest, size))
+    let Some(sink) = cx.store.sink(digest, size)? else { return Ok((digest, size, false)) };
+    cx.net.download(&place, sink, &cx.progress.task(&wheel.place.file(), size))?;
+    Ok((digest, size, true))
 }
 
 impl Provider for Wheel {
@@ -217,10 +224,11 @@ impl Provider for Wheel {
             WheelPlace::Url(url) => {
                 let url = Url::parse(url).map_err(|error| failed().because(error))?;
                 let task = cx.progress.task(&pin.place.file(), artifact.size);
-                return cx.net.download(&with_named_login(url, cx), sink, &task).map_err(|error| {
+                cx.net.download(&with_named_login(url, cx), sink, &task).map_err(|error| {
                     let help = error.help().unwrap_or("put the wheel beside pack.toml and name its path under [python] wheels");
                     failed().because(error).help(help)
-                });
+                })?;
+                return vouch::remember(artifact, cx);
             }
         };
         drop(sink);
@@ -233,5 +241,17 @@ impl Provider for Wheel {
         cx.store.ingest(artifact.digest, artifact.size, &mut file).map_err(|error| {
             failed().because(error).help("the file is not the one that was locked: put that one back, or type `pack lock`")
         })
+    }
+
+    /// Reads it again: an address says nothing else of its bytes.
+    fn confirm(&self, artifact: &Artifact, cx: &Context) -> Result<Word, SourceError> {
+        let Pin::Wheel(WheelPin { place: WheelPlace::Url(url), .. }) = &artifact.pin else {
+            return Err(SourceError::new(format!("{} is not a wheel at an address", artifact.pin)));
+        };
+        let failed = || SourceError::new(format!("cannot read `{}` again", url.escape_debug()));
+        let place = Url::parse(url).map_err(|error| failed().because(error))?;
+        let task = cx.progress.task(&artifact.name.to_string(), artifact.size);
+        let seen = cx.net.observe(&with_named_login(place, cx), cx.store, &task).map_err(|error| failed().because(error))?;
+        Ok(vouch::same(seen.0, artifact.digest))
     }
 }

@@ -147,6 +147,11 @@ impl Store {
         &self.root
     }
 
+    /// The folder of what is remembered of it.
+    pub fn memory(&self) -> &Path {
+        &self.memory
+    }
+
     /// Where a blob lies, or would lie.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())

@@ -15,8 +15,10 @@ use std::io::Read;
 
 use self::entries::{Entry, What, links, pointer};
 use self::remote::{Checkout, commit_of};
+use super::vouch::{self, Word};
 use super::{Context, Previous, Provider, Resolved, SourceError, Want, choose};
 use crate::artifact::{Artifact, Basis, GitPin, Pin};
+use crate::digest::HashingReader;
 use crate::manifest::address;
 use crate::path::ImagePath;
 use crate::tool::ToolError;
@@ -110,7 +112,18 @@ impl Provider for GitSource {
                 .map_err(|error| error.help("the lock does not fit this commit: type `pack lock --upgrade`"))?;
             task.add(file.size);
         }
+        if vouch::compare(&taking.listed(pin)?, tree) == Word::Same {
+            vouch::remember(artifact, cx)?;
+        }
         Ok(())
+    }
+
+    fn confirm(&self, artifact: &Artifact, cx: &Context) -> Result<Word, SourceError> {
+        let (Pin::Git(pin), Some(tree)) = (&artifact.pin, &artifact.files) else {
+            return Err(SourceError::new(format!("{} is not a tree of a git repository", artifact.name)));
+        };
+        online(&pin.repository, cx)?;
+        Ok(vouch::compare(&Taking::open(pin, cx)?.listed(pin)?, tree))
     }
 }
 
@@ -167,6 +180,21 @@ impl Taking {
             files.push((path, file.clone()));
         }
         Ok(files)
+    }
+
+    /// The listing that a pin stands for; every blob is read, and nothing is kept.
+    fn listed(&mut self, pin: &GitPin) -> Result<Tree, SourceError> {
+        let mut files = Vec::new();
+        for (path, entry) in self.chosen(pin)? {
+            let (digest, size) = self.read(&entry, |reader, _| {
+                let mut hashing = HashingReader::new(reader);
+                std::io::copy(&mut hashing, &mut std::io::sink()).map(|_| hashing.finish())
+            })?;
+            files.push(TreeFile { path, mode: entry.mode, digest, size });
+        }
+        Tree::new(files).map_err(|error| {
+            SourceError::new(format!("{}: the files that match cannot form a folder", self.shown)).because(error)
+        })
     }
 
     /// A small blob as a whole.

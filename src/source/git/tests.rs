@@ -355,3 +355,33 @@ fn a_long_file_streams() {
     let taken = world.resolve(&world.want("a", None)).unwrap();
     assert_eq!(taken.files.unwrap().files()[0].digest, crate::digest::Digest::of(long.as_bytes()));
 }
+
+/// The commit says what it holds, whatever a lock says of it.
+#[test]
+fn a_commit_is_asked_again() {
+    let world = World::new();
+    world.repository("a", &[("one.txt", "one"), ("two.txt", "two")]);
+    let artifact = world.resolve(&world.want("a", None)).unwrap();
+    let ask =
+        |artifact: &Artifact, offline: bool| world.with(offline, |cx| Ok(vouch::ask_all(&[artifact], cx)?.remove(0))).unwrap();
+    assert!(matches!(ask(&artifact, true), vouch::Vouched::Open(_)));
+    assert!(matches!(ask(&artifact, false), vouch::Vouched::Yes));
+    assert!(matches!(ask(&artifact, true), vouch::Vouched::Yes));
+    // Other bytes, a file fewer, another mode.
+    let changes: [(fn(&mut Vec<TreeFile>), &str); 3] = [
+        (|files| files[0].digest = crate::digest::Digest::of(b"1"), "`one.txt`: expected sha256:"),
+        (|files| drop(files.remove(1)), "`two.txt` is there too, and the lock leaves it out"),
+        (|files| files[0].mode = crate::tree::Mode::Executable, "`one.txt` has another mode there"),
+    ];
+    for (change, says) in changes {
+        let mut files = artifact.files.as_ref().unwrap().files().to_vec();
+        change(&mut files);
+        let tree = Tree::new(files).unwrap();
+        let forged = Artifact { digest: tree.digest(), size: tree.size(), files: Some(tree), ..artifact.clone() };
+        assert!(matches!(ask(&forged, false), vouch::Vouched::No(what) if what.starts_with(says)), "{says}");
+    }
+    // Fetched by pin is asked for, too.
+    world.forget();
+    world.fetch(&artifact).unwrap();
+    assert!(matches!(ask(&artifact, true), vouch::Vouched::Yes));
+}

@@ -18,7 +18,7 @@ use crate::source::{Context, SourceError};
 use crate::tree::TreeFile;
 
 /// Bytes of a file in git itself at most: the Hub takes 10 MiB, larger ones go to LFS.
-const SMALL: u64 = 16 << 20;
+pub const SMALL: u64 = 16 << 20;
 /// What a git-lfs pointer begins with.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 

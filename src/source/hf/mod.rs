@@ -7,8 +7,10 @@
 use url::Url;
 
 use super::choose::choose;
+use super::vouch::{self, Word};
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Artifact, Basis, Commit, HubKind, HubPin, Name, Pin, Role};
+use crate::digest::Digest;
 use crate::manifest::TreeWant;
 use crate::net::NetError;
 use crate::par;
@@ -23,7 +25,7 @@ mod download;
 use account::Account;
 use api::{Listed, Oid, Repository};
 use cache::Cache;
-use download::{Commons, in_repository};
+use download::{Commons, SMALL, in_repository, is_blob};
 
 /// What to do about a Hub that lies.
 const MIRROR: &str = "the Hub or mirror that HF_ENDPOINT names serves something else than it lists: ask another one";
@@ -44,7 +46,18 @@ impl Provider for Hub {
     fn fetch(&self, artifact: &Artifact, cx: &Context) -> Result<(), SourceError> {
         let account = Account::here()?;
         account.introduce(cx.net)?;
-        fetch(artifact, &account, cx)
+        fetch(artifact, &account, cx)?;
+        // The files were its own; whether they are all that it has there, its listing says. Nothing is lost where not.
+        if reachable(&account, cx, "").is_ok() && confirm(artifact, &account, cx).is_ok_and(|word| word == Word::Same) {
+            vouch::remember(artifact, cx)?;
+        }
+        Ok(())
+    }
+
+    fn confirm(&self, artifact: &Artifact, cx: &Context) -> Result<Word, SourceError> {
+        let account = Account::here()?;
+        account.introduce(cx.net)?;
+        confirm(artifact, &account, cx)
     }
 }
 
@@ -91,6 +104,38 @@ fn fetch(artifact: &Artifact, account: &Account, cx: &Context) -> Result<(), Sou
     let place = Repository { kind: pin.kind, name: &pin.repository };
     let commons = Commons { account, repository: place, commit: &pin.commit, cache: Cache::of(account, place) };
     par::map_ordered(tree.files(), cx.jobs, |file| commons.bring(file, &in_repository(pin, file), cx)).map(drop)
+}
+
+/// Holds a listing of the lock against the commit's own: a large file by the SHA-256 that it publishes, a small one
+/// by the git SHA-1 of the bytes.
+fn confirm(artifact: &Artifact, account: &Account, cx: &Context) -> Result<Word, SourceError> {
+    let (Pin::Hf(pin), Some(tree)) = (&artifact.pin, &artifact.files) else {
+        return Err(SourceError::new(format!("{} is not a tree of the `hf` source", artifact.name)));
+    };
+    let what = format!("{} {} ({})", artifact.role, artifact.name, pin.repository);
+    reachable(account, cx, &what)?;
+    let listed = api::files(cx.net, account, Repository { kind: pin.kind, name: &pin.repository }, &pin.commit)?;
+    let paths: Vec<&str> = listed.iter().map(|file| file.path.as_str()).collect();
+    let chosen = match choose(&paths, &pin.patterns, pin.strip.as_deref()) {
+        Ok(chosen) => chosen,
+        Err(what) => return Ok(Word::Other(what)),
+    };
+    let theirs = chosen.into_iter().map(|(at, path)| {
+        let file = &listed[at];
+        let locked = tree.files().iter().find(|locked| locked.path == path && locked.size == file.size);
+        let digest = match (&file.oid, locked) {
+            (Oid::Lfs(digest), _) => *digest,
+            (Oid::Git(sha1), Some(locked)) if file.size <= SMALL && is_blob(&cx.store.read(&locked.digest)?, sha1) => {
+                locked.digest
+            }
+            // Its SHA-256 is not published; whatever it is, it is another one.
+            (Oid::Git(sha1), _) => Digest::of(sha1.as_bytes()),
+        };
+        Ok(TreeFile { path, mode: Mode::Plain, digest, size: file.size })
+    });
+    let theirs = Tree::new(theirs.collect::<Result<_, SourceError>>()?)
+        .map_err(|error| SourceError::new(format!("{what}: its files cannot form a folder")).because(error))?;
+    Ok(vouch::compare(&theirs, tree))
 }
 
 /// Refuses where the user forbids asking the Hub.

@@ -206,6 +206,32 @@ impl Session {
         }))
     }
 
+    /// What the indexes of a name, or those without one, publish of a file: its SHA-256, where they say it.
+    pub fn published(
+        &self,
+        package: &Name,
+        file: &str,
+        index: Option<&Name>,
+        cx: &Context,
+    ) -> Result<Vec<Option<Digest>>, SourceError> {
+        let mut found = Vec::new();
+        let unread = |error| SourceError::new(format!("cannot read what an index lists of `{package}`")).because(error);
+        for one in self.indexes.iter().filter(|one| one.name.as_ref() == index) {
+            match self.project_page(one, package, cx) {
+                Ok(page) => {
+                    let files = parse_simple(package, &page).map_err(unread)?;
+                    found.extend(files.into_iter().filter(|listed| listed.file == file).map(|listed| listed.digest));
+                }
+                Err(NetError::Status { status: 401 | 403 | 404 | 410, .. } | NetError::File { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for link in self.links.iter().filter(|_| index.is_none()) {
+            found.extend(self.linked(link, package, cx)?.into_iter().filter(|listed| listed.file == file).map(|one| one.digest));
+        }
+        Ok(found)
+    }
+
     /// Whether any index of this session has a name, so that a lock must say which one served.
     pub fn has_named(&self) -> bool {
         self.indexes.iter().any(|index| index.name.is_some())
@@ -340,6 +366,11 @@ fn named_indexes(cx: &Context) -> Result<Vec<(Name, Url)>, SourceError> {
         named.push((name.clone(), url));
     }
     Ok(named)
+}
+
+/// Where an index of this name lies, as the user or the project says.
+pub fn address_of(name: &Name, cx: &Context) -> Option<String> {
+    named_indexes(cx).ok()?.into_iter().find(|(known, _)| known == name).map(|(_, url)| url.into())
 }
 
 /// An address with the login that the user gave for an index of the same host and port by variables.

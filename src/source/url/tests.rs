@@ -100,3 +100,33 @@ fn what_is_cut_or_is_no_file_is_not_taken() {
     world.answer("/f", Answer::ok("<html>log in").header("Content-Type", "text/html; charset=utf-8"));
     assert!(world.resolve("/f", None).unwrap().warnings[0].contains("came as a web page"));
 }
+
+/// What an address has is read again for whoever did not read it there.
+#[test]
+fn an_address_is_asked_again() {
+    let world = World::new();
+    world.answer("/a.txt", Answer::ok("one"));
+    let artifact = &world.resolve("/a.txt", Some(Digest::of(b"one").hex())).unwrap().artifacts[0];
+    let ask =
+        |store: &str, offline: bool| world.with(store, offline, |cx| Ok(vouch::ask_all(&[artifact], cx)?.remove(0))).unwrap();
+    // Read here when it was locked.
+    assert!(matches!(ask("store", true), vouch::Vouched::Yes));
+    // By nobody, then by whoever asks.
+    assert!(matches!(ask("other", true), vouch::Vouched::Open(_)));
+    assert!(matches!(ask("other", false), vouch::Vouched::Yes));
+    assert!(matches!(ask("other", true), vouch::Vouched::Yes));
+    // Fetched by pin.
+    world.with("third", false, |cx| UrlSource.fetch(artifact, cx)).unwrap();
+    assert!(matches!(ask("third", true), vouch::Vouched::Yes));
+    world.answer("/a.txt", Answer::ok("two"));
+    assert!(matches!(ask("fourth", false), vouch::Vouched::No(what) if what.starts_with("`a.txt`: expected sha256:")));
+    // Bytes that came otherwise are nobody's word: a lock that finds them in the store has not read them there.
+    world.with("fifth", false, |cx| Ok(cx.store.add_bytes(b"two")?)).unwrap();
+    let want = TreeWant { url: Some(world.server.url("/a.txt")), sha256: Some(Digest::of(b"two").hex()), ..TreeWant::default() };
+    let name = Name::new("it").unwrap();
+    let want = Want::Tree { name: &name, role: Role::Data, want: &want };
+    let previous = Previous { artifacts: &[], evidence: &[], upgrade: None };
+    let found = world.with("fifth", false, |cx| UrlSource.resolve(&want, &previous, cx)).unwrap();
+    let said = world.with("fifth", true, |cx| Ok(vouch::ask_all(&[&found.artifacts[0]], cx)?.remove(0))).unwrap();
+    assert!(matches!(said, vouch::Vouched::Open(_)), "{said:?}");
+}
