@@ -4,9 +4,11 @@
 //! of the host or anything of the user's environment, and must never say less than was found.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::artifact::Name;
 use crate::compare::Comparison;
@@ -136,6 +138,9 @@ pub struct Rules {
     pub findings: Vec<Finding>,
     /// How many pass.
     pub passed: usize,
+    /// Rules that bore on the submission and were judged, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<String>,
     /// Rules the competition asks nothing about.
     pub not_asked: Vec<String>,
 }
@@ -150,6 +155,9 @@ pub struct Finding {
     pub answer: Answer,
     /// What was found, in a sentence.
     pub what: String,
+    /// The step's output that it is about, where a replay of the step tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Name>,
     /// Why it was let pass all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed: Option<String>,
@@ -385,8 +393,66 @@ impl Report {
         }
     }
 
+    /// With words in the place of folders of this machine, in every text: the longest of them first.
+    pub fn without(self, places: &[(PathBuf, &str)]) -> Self {
+        let mut places: Vec<(&str, &str)> =
+            places.iter().filter_map(|(path, word)| Some((path.to_str()?.trim_end_matches('/'), *word))).collect();
+        places.retain(|(path, _)| path.len() > 1);
+        places.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let mut value = serde_json::to_value(&self).expect("every field has a JSON form");
+        each_text(&mut value, &|text| places.iter().fold(text.to_owned(), |text, (path, word)| replaced(&text, path, word)));
+        // A number that JSON has not is the one thing that does not come back.
+        serde_json::from_value(value).unwrap_or(self)
+    }
+
     /// The text: JSON for people, in one order.
     pub fn emit(&self) -> String {
         harmless_json(&serde_json::to_string_pretty(self).expect("every field has a JSON form")) + "\n"
+    }
+}
+
+fn each_text(value: &mut Value, change: &impl Fn(&str) -> String) {
+    match value {
+        Value::String(text) => *text = change(text),
+        Value::Array(all) => all.iter_mut().for_each(|one| each_text(one, change)),
+        Value::Object(all) => all.values_mut().for_each(|one| each_text(one, change)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A folder's path by a word, wherever it stands as a whole and not as the beginning of another name.
+fn replaced(text: &str, path: &str, word: &str) -> String {
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(path) {
+        let (before, after) = (&rest[..at], &rest[at + path.len()..]);
+        let begins = !before.ends_with(part);
+        let ends = !after.starts_with(|c: char| part(c) && c != '.');
+        out.push_str(before);
+        out.push_str(if begins && ends { word } else { path });
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole() {
+        for (text, expected) in [
+            ("cannot read `/home/a/p/raw.txt`", "cannot read `[p]/raw.txt`"),
+            ("/home/a/p", "[p]"),
+            ("in /home/a/p: and /home/a/p.", "in [p]: and [p]."),
+            ("/home/a/project", "/home/a/project"),
+            ("/srv/home/a/p/x", "/srv/home/a/p/x"),
+            ("file:///home/a/p/x", "file://[p]/x"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(replaced(text, "/home/a/p", "[p]"), expected);
+        }
     }
 }

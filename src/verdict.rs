@@ -3,11 +3,11 @@
 //! Layer 2 (decisions): pure. The weakest step decides a claim, the competition's `accept` says which answers
 //! suffice. "Could not tell" is never turned into a pass or a fail. Must never weigh an answer up against another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::competition::Accept;
 use crate::record::{Ending, Execution, Host};
-use crate::report::{Acceptance, Answer, Claims, How, Report, StepAnswer, Twin};
+use crate::report::{Acceptance, Answer, Claims, Compared, Finding, How, Report, Rules, StepAnswer, Training, Twin};
 use crate::weights::shown;
 
 /// What is asked where a competition says nothing: everything that can be told, and by bits.
@@ -280,36 +280,71 @@ pub enum MergeError {
     },
 }
 
+/// What rules leave to a replay, once it has told: that a claimed output is what its step makes.
+pub fn replay_tells(rules: &mut Rules, training: &Training) {
+    let told = |finding: &Finding| {
+        let of = |output: &Compared| Some(&output.output) == finding.about.as_ref();
+        let confirmed = training.steps.iter().filter(|step| step.answer == Answer::Confirmed);
+        finding.answer == Answer::Unknown && confirmed.flat_map(|step| &step.outputs).any(of)
+    };
+    let before = rules.findings.len();
+    rules.findings.retain(|finding| !told(finding));
+    rules.passed += before - rules.findings.len();
+    rules.answer = judged(rules);
+}
+
+/// The answer for rules that follows from what was found.
+fn judged(rules: &Rules) -> Answer {
+    if rules.answer == Answer::NotChecked {
+        return Answer::NotChecked;
+    }
+    let open = rules.findings.iter().filter(|finding| finding.allowed.is_none()).map(|finding| finding.answer);
+    weakest(open, Answer::Pass)
+}
+
+/// Every answer as it follows from its parts: a report may have been written by hand, and says no more than they do.
+fn follow(claims: &mut Claims) {
+    claims.rules.answer = judged(&claims.rules);
+    if claims.inputs.answer == Answer::Confirmed && !claims.inputs.problems.is_empty() {
+        claims.inputs.answer = Answer::Unknown;
+    }
+    for image in &mut claims.image.images {
+        let known = image.rebuilt.is_some() && image.claimed.is_some();
+        let same = known && image.rebuilt == image.claimed;
+        if (image.answer == Answer::Identical && !same) || (image.answer == Answer::Recompressed && !known) {
+            image.answer = Answer::NotChecked;
+        }
+    }
+    claims.image.answer = weakest(claims.image.images.iter().map(|image| image.answer), Answer::NotChecked);
+    for step in &mut claims.training.steps {
+        if step.answer == Answer::Confirmed {
+            step.answer = weakest(step.outputs.iter().map(|output| output.answer), Answer::Confirmed);
+            if step.how.is_none() {
+                step.answer = step.answer.min(Answer::Inconclusive);
+            }
+        }
+    }
+    claims.training.answer = weakest(claims.training.steps.iter().map(|step| step.answer), Answer::NotChecked);
+}
+
 /// One report of several that were made on different machines. What any of them refutes is refuted; else the
-/// strongest answer stands, step by step: one machine confirms what another could not check.
+/// strongest answer stands, part by part: one machine confirms what another could not check.
 /// `whose`: by whose rules the reports were judged.
 pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) -> Result<Report, MergeError> {
     let mut all = reports.into_iter();
     let mut merged = all.next().ok_or(MergeError::Nothing)?;
-    let mut notes = notes(&merged);
-    for (at, other) in all.enumerate() {
-        let number = at + 2;
-        let pairs = [
-            ("lock", merged.subject.lock.to_string(), other.subject.lock.to_string()),
-            ("competition", merged.subject.competition_digest.to_string(), other.subject.competition_digest.to_string()),
-            ("track", merged.subject.track.clone(), other.subject.track.clone()),
-        ];
-        for (what, expected, found) in pairs {
-            if expected != found {
-                return Err(MergeError::Other { number, what, expected, found });
-            }
-        }
-        notes.extend(self::notes(&other));
-        for (kind, identity) in &other.subject.images {
-            if let Some(mine) = merged.subject.images.get(kind).filter(|mine| *mine != identity) {
-                let (expected, found) = (mine.config.to_string(), identity.config.to_string());
-                return Err(MergeError::Other { number, what: "rebuilt image", expected, found });
-            }
-        }
+    follow(&mut merged.claims);
+    let mut notes = vec![notes(&merged)];
+    let mut answers = vec![answers(&merged.claims)];
+    let mut hosts = 1;
+    for (at, mut other) in all.enumerate() {
+        follow(&mut other.claims);
+        comparable(&merged, &other, at + 2)?;
+        notes.push(self::notes(&other));
+        answers.push(self::answers(&other.claims));
+        hosts += usize::from(other.host != merged.host);
         let (mine, theirs) = (&mut merged.claims, other.claims);
-        if stronger(theirs.rules.answer, mine.rules.answer) {
-            mine.rules = theirs.rules;
-        }
+        together(&mut mine.rules, theirs.rules);
         if stronger(theirs.inputs.answer, mine.inputs.answer) {
             mine.inputs = theirs.inputs;
         }
@@ -322,7 +357,6 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) 
                 None => mine.image.images.push(image),
             }
         }
-        mine.image.answer = weakest(mine.image.images.iter().map(|image| image.answer), Answer::NotChecked);
         if stronger(theirs.serving.answer, mine.serving.answer) {
             mine.serving = theirs.serving;
         }
@@ -341,21 +375,104 @@ pub fn merge(reports: Vec<Report>, accept: &Accept, whose: Whose, made: String) 
                 mine.training.unmade.push(name);
             }
         }
-        mine.training.answer = weakest(mine.training.steps.iter().map(|step| step.answer), Answer::NotChecked);
         merged.subject.images.extend(other.subject.images);
     }
+    follow(&mut merged.claims);
+    replay_tells(&mut merged.claims.rules, &merged.claims.training);
     merged.not_checked = not_checked(&merged.claims);
-    merged.not_checked.extend(notes);
+    merged.not_checked.extend(left_open(&notes, &answers, &self::answers(&merged.claims)));
+    if hosts > 1 {
+        merged.not_checked.push(format!("merged from {hosts} machines: `host` is that of the first report"));
+    }
     merged.not_checked.push("merged from reports as they are: whose they are was not checked here".to_owned());
     merged.accept = acceptance(&merged.claims, accept, whose);
     merged.made = made;
     Ok(merged)
 }
 
+/// Whether two reports are about the same thing.
+fn comparable(first: &Report, other: &Report, number: usize) -> Result<(), MergeError> {
+    let (mine, theirs) = (&first.subject, &other.subject);
+    let differs = |what, expected: String, found: String| {
+        if expected == found { Ok(()) } else { Err(MergeError::Other { number, what, expected, found }) }
+    };
+    differs("lock", mine.lock.to_string(), theirs.lock.to_string())?;
+    differs("competition", mine.competition_digest.to_string(), theirs.competition_digest.to_string())?;
+    differs("track", mine.track.clone(), theirs.track.clone())?;
+    for (kind, identity) in &theirs.images {
+        if let Some(mine) = mine.images.get(kind).filter(|mine| *mine != identity) {
+            differs("rebuilt image", mine.config.to_string(), identity.config.to_string())?;
+            differs("rebuilt image's manifest", mine.manifest.to_string(), identity.manifest.to_string())?;
+        }
+    }
+    for step in &other.claims.training.steps {
+        let mine = first.claims.training.steps.iter().find(|mine| mine.step == step.step);
+        if let (Some(mine), Some(theirs)) = (mine.and_then(|mine| mine.key), step.key) {
+            differs("step key", mine.to_string(), theirs.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Two judgements of the same rules. What one could not tell stays open, unless the other judged that very rule and
+/// left nothing of it open; what one found broken stays broken.
+fn together(mine: &mut Rules, theirs: Rules) {
+    if theirs.answer == Answer::NotChecked {
+        return;
+    }
+    if mine.answer == Answer::NotChecked {
+        *mine = theirs;
+        return;
+    }
+    let stays = |finding: &Finding, other: &Rules| {
+        finding.answer != Answer::Unknown
+            || !other.judged.contains(&finding.rule)
+            || other.findings.iter().any(|found| found.rule == finding.rule)
+    };
+    let mut findings: Vec<Finding> = mine.findings.iter().filter(|finding| stays(finding, &theirs)).cloned().collect();
+    for finding in &theirs.findings {
+        if stays(finding, mine) && !findings.contains(finding) {
+            findings.push(finding.clone());
+        }
+    }
+    mine.findings = findings;
+    mine.passed = mine.passed.max(theirs.passed);
+    mine.judged = mine.judged.iter().cloned().chain(theirs.judged).collect::<BTreeSet<_>>().into_iter().collect();
+    mine.not_asked.retain(|rule| theirs.not_asked.contains(rule));
+}
+
+/// The answer of each claim, under the word with which lines about it begin.
+fn answers(claims: &Claims) -> [(&'static str, Answer); 5] {
+    [
+        ("rules: ", claims.rules.answer),
+        ("inputs: ", claims.inputs.answer),
+        ("image: ", claims.image.answer),
+        ("training: ", claims.training.answer),
+        ("serving: ", claims.serving.answer),
+    ]
+}
+
 /// What a report says beside what follows from its claims: whose rules those are, whose signatures are missing.
-fn notes(report: &Report) -> std::collections::BTreeSet<String> {
+fn notes(report: &Report) -> BTreeSet<String> {
     let follows = not_checked(&report.claims);
     report.not_checked.iter().filter(|line| !follows.contains(line)).cloned().collect()
+}
+
+/// The notes that still hold: one about a claim goes where another report gave the answer that stands.
+fn left_open(
+    notes: &[BTreeSet<String>],
+    answers: &[[(&'static str, Answer); 5]],
+    merged: &[(&'static str, Answer); 5],
+) -> BTreeSet<String> {
+    let mut open = BTreeSet::new();
+    for (notes, answers) in notes.iter().zip(answers) {
+        let holds = |note: &&String| {
+            let about = answers.iter().zip(merged).find(|((claim, _), _)| note.starts_with(claim));
+            about.is_none_or(|((_, own), (_, stands))| own == stands)
+        };
+        open.extend(notes.iter().filter(holds).cloned());
+    }
+    open
 }
 
 /// Whether an answer is to stand in place of another.

@@ -63,6 +63,7 @@ pub(super) fn basis(facts: &Facts) -> Vec<Finding> {
         } else if artifact.basis == Basis::Claimed {
             found.push(
                 Finding::unknown(format!("`{}` is claimed to be a step's output; only a replay can tell", artifact.name))
+                    .about(&artifact.name)
                     .at(whole(artifact))
                     .next("nothing to do: `pack verify` replays the step"),
             );

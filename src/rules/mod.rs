@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Name};
 use crate::digest::Digest;
 
 mod base;
@@ -112,6 +112,9 @@ pub struct Finding {
     pub outcome: Outcome,
     /// What was found, in a sentence.
     pub what: String,
+    /// The step's output that it is about, where a replay of the step tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub about: Option<Name>,
     /// Where.
     pub evidence: Vec<Evidence>,
     /// The organizers' rules it stands under, by id and text.
@@ -135,6 +138,7 @@ impl Finding {
             rule: String::new(),
             outcome,
             what: what.into(),
+            about: None,
             evidence: Vec::new(),
             under: Vec::new(),
             rulings: Vec::new(),
@@ -158,6 +162,11 @@ impl Finding {
 
     fn at(mut self, evidence: Evidence) -> Self {
         self.evidence.push(evidence);
+        self
+    }
+
+    fn about(mut self, output: &Name) -> Self {
+        self.about = Some(output.clone());
         self
     }
 

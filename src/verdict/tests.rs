@@ -26,11 +26,17 @@ fn step(name: &str, answer: Answer, how: Option<How>) -> StepAnswer {
 fn claims(rules: Answer, inputs: Answer, image: Answer, steps: Vec<StepAnswer>) -> Claims {
     let answer = weakest(steps.iter().map(|step| step.answer), Answer::NotChecked);
     Claims {
-        rules: Rules { answer: rules, findings: Vec::new(), passed: 0, not_asked: Vec::new() },
+        rules: Rules { answer: rules, findings: Vec::new(), passed: 0, judged: Vec::new(), not_asked: Vec::new() },
         inputs: Inputs { answer: inputs, problems: Vec::new(), artifacts: 0, bytes: 0, basis: BTreeMap::new() },
         image: Images {
             answer: image,
-            images: vec![ImageAnswer { image: "serve".into(), answer: image, claimed: None, rebuilt: None, because: None }],
+            images: vec![ImageAnswer {
+                image: "serve".into(),
+                answer: image,
+                claimed: Some(Digest::of(b"image")),
+                rebuilt: Some(Digest::of(b"image")),
+                because: None,
+            }],
         },
         training: Training { answer, steps, unmade: Vec::new() },
         serving: Serving { answer: Answer::NotChecked },
@@ -243,6 +249,132 @@ fn merging_keeps_the_strongest_and_never_loses_a_refutation() {
     let error = merge(vec![with(yes, yes), other], &default_accept(), Whose::Organizers, String::new()).unwrap_err();
     assert!(error.to_string().starts_with("report 2 is about another lock: expected sha256:"), "{error}");
     assert_eq!(merge(vec![], &default_accept(), Whose::Organizers, String::new()).unwrap_err(), MergeError::Nothing);
+}
+
+fn put_together(reports: Vec<Report>) -> Report {
+    merge(reports, &default_accept(), Whose::Organizers, "1970-01-02T00:00:00Z".into()).unwrap()
+}
+
+/// What a report says beside its parts is nobody's word, the first report's included.
+#[test]
+fn merging_answers_from_the_parts() {
+    type Change = fn(&mut Claims);
+    let cases: [(&str, Change, &str); 6] = [
+        ("rules with a finding", |c| c.rules.findings.push(finding("r", Answer::Unknown, None)), "rules"),
+        ("rules with a fail", |c| c.rules.findings.push(finding("r", Answer::Fail, None)), "rules"),
+        ("inputs with a problem", |c| c.inputs.problems.push("its bytes are not here".into()), "inputs"),
+        ("an image that is another", |c| c.image.images[0].rebuilt = Some(Digest::of(b"other")), "image"),
+        ("a step's output that differs", |c| c.training.steps[0].outputs = vec![compared("x", Answer::Refuted)], "training"),
+        ("a step compared in no way", |c| c.training.steps[0].how = None, "training"),
+    ];
+    assert!(put_together(vec![report(good())]).accept.met);
+    for (what, change, short) in cases {
+        let mut lies = report(good());
+        change(&mut lies.claims);
+        let merged = put_together(vec![lies]);
+        assert!(!merged.accept.met, "{what}");
+        assert!(merged.accept.short[0].starts_with(&format!("{short}: ")), "{what}: {:?}", merged.accept.short);
+    }
+}
+
+#[test]
+fn merging_keeps_what_nobody_else_could_tell() {
+    let with = |judged: &[&str], findings: Vec<Finding>| {
+        let mut one = report(good());
+        one.claims.rules.judged = judged.iter().map(|rule| (*rule).to_owned()).collect();
+        one.claims.rules.findings = findings;
+        one
+    };
+    let open = |rule| vec![finding(rule, Answer::Unknown, None)];
+    for (what, other, expected) in [
+        ("the other judged that rule", with(&["a", "b"], vec![]), Answer::Pass),
+        ("the other judged others", with(&["a"], vec![]), Answer::Unknown),
+        ("the other could not tell either", with(&["a", "b"], open("b")), Answer::Unknown),
+        ("the other found it broken", with(&["a", "b"], vec![finding("b", Answer::Fail, None)]), Answer::Fail),
+    ] {
+        for turn in [false, true] {
+            let mut both = vec![with(&["a", "b"], open("b")), other.clone()];
+            if turn {
+                both.reverse();
+            }
+            assert_eq!(put_together(both).claims.rules.answer, expected, "{what}");
+        }
+    }
+    // What only a replay tells is told by the report that has one.
+    let mut rules = with(&["lock-basis"], vec![finding("lock-basis", Answer::Unknown, Some("adapter"))]);
+    rules.claims.training = Training { answer: Answer::NotChecked, steps: Vec::new(), unmade: Vec::new() };
+    let mut replay = report(good());
+    replay.claims.rules.answer = Answer::NotChecked;
+    replay.claims.training.steps[0].outputs = vec![compared("adapter", Answer::Confirmed)];
+    assert!(put_together(vec![rules.clone(), replay.clone()]).accept.met);
+    replay.claims.training.steps[0].outputs = vec![compared("other", Answer::Confirmed)];
+    assert_eq!(put_together(vec![rules, replay]).claims.rules.answer, Answer::Unknown);
+}
+
+#[test]
+fn merging_says_whose_and_what_is_still_open() {
+    let (mut here, mut there) = (report(good()), report(good()));
+    here.claims.inputs.answer = Answer::Unknown;
+    here.not_checked = vec!["inputs: nobody was asked".into(), "competition: it came along".into()];
+    there.not_checked = vec!["image: a note of its own".into()];
+    there.host.cpu = Some("another".into());
+    let merged = put_together(vec![here.clone(), there.clone()]);
+    assert_eq!(merged.claims.inputs.answer, Answer::Confirmed);
+    let says = |text: &str| merged.not_checked.iter().any(|line| line.contains(text));
+    assert!(!says("nobody was asked") && says("it came along") && says("a note of its own"), "{:?}", merged.not_checked);
+    assert!(says("merged from 2 machines"), "{:?}", merged.not_checked);
+    // Two runs of one step that saw other things are no two answers to one question.
+    here.claims.training.steps[0].key = Some(Digest::of(b"a"));
+    there.claims.training.steps[0].key = Some(Digest::of(b"a"));
+    put_together(vec![here.clone(), there.clone()]);
+    there.claims.training.steps[0].key = Some(Digest::of(b"b"));
+    let error = merge(vec![here, there], &default_accept(), Whose::Organizers, String::new()).unwrap_err();
+    assert!(error.to_string().starts_with("report 2 is about another step key: expected sha256:"), "{error}");
+}
+
+fn finding(rule: &str, answer: Answer, about: Option<&str>) -> Finding {
+    let about = about.map(|name| Name::new(name).unwrap());
+    Finding { rule: rule.into(), answer, what: format!("{rule} is open"), about, allowed: None }
+}
+
+fn compared(output: &str, answer: Answer) -> Compared {
+    let digest = Digest::of(b"tree");
+    let comparison = crate::compare::Comparison {
+        output: Name::new(output).unwrap(),
+        class: crate::manifest::OutputClass::Weights,
+        expected: digest,
+        found: digest,
+        equal_files: 1,
+        equal_bytes: 1,
+        files: Vec::new(),
+        tensors: None,
+        ignored: Vec::new(),
+        notes: Vec::new(),
+    };
+    Compared { output: Name::new(output).unwrap(), answer, because: String::new(), comparison }
+}
+
+/// Which findings a replay answers is what they say they are about, and never what stands in their sentences.
+#[test]
+fn a_replay_tells_of_the_output_that_a_finding_is_about() {
+    let training = |answer| {
+        let mut step = step("train", answer, Some(How::Bits));
+        step.outputs = vec![compared("adapter", answer)];
+        Training { answer, steps: vec![step], unmade: Vec::new() }
+    };
+    for (about, what, answer, left) in [
+        (Some("adapter"), "claimed", Answer::Confirmed, 0),
+        (Some("adapter"), "claimed", Answer::Inconclusive, 1),
+        (Some("other"), "claimed", Answer::Confirmed, 1),
+        (None, "nobody publishes the digest of `adapter`", Answer::Confirmed, 1),
+    ] {
+        let mut rules = good().rules;
+        rules.answer = Answer::Unknown;
+        rules.findings = vec![Finding { what: what.into(), ..finding("lock-basis", Answer::Unknown, about) }];
+        replay_tells(&mut rules, &training(answer));
+        assert_eq!((rules.findings.len(), rules.passed), (left, 1 - left), "{about:?}, {what}, {answer:?}");
+        assert_eq!(rules.answer, if left == 0 { Answer::Pass } else { Answer::Unknown });
+    }
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn frozen_lock(project: &Path, bench: &Bench) -> String {
 }
 
 /// The frozen project in a bench of its own, with every byte that its lock names.
-fn frozen() -> Bench {
+pub fn frozen() -> Bench {
     let project = here(PROJECT);
     let bench = Bench::new("");
     for (path, bytes) in snapshot(&project) {

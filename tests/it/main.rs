@@ -26,6 +26,7 @@ mod engines;
 mod fuzz;
 mod golden;
 mod hub;
+mod inputs;
 mod judged;
 mod olah;
 mod qlora;

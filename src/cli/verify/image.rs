@@ -24,71 +24,90 @@ use crate::weights::shown;
 
 pub(super) type Rebuilt = BTreeMap<String, Identity>;
 
-pub(super) fn not_checked() -> (Images, Rebuilt) {
-    (Images { answer: Answer::NotChecked, images: Vec::new() }, BTreeMap::new())
+pub(super) fn not_checked() -> (Images, Rebuilt, Vec<String>) {
+    (Images { answer: Answer::NotChecked, images: Vec::new() }, BTreeMap::new(), Vec::new())
 }
 
-pub(super) fn check(project: &Project, lock: &Lockfile, claimed: Option<&Path>, session: &Session) -> Result<(Images, Rebuilt)> {
+/// The answer, what was rebuilt, and what was not looked at.
+pub(super) fn check(
+    project: &Project,
+    lock: &Lockfile,
+    claimed: Option<&Path>,
+    session: &Session,
+) -> Result<(Images, Rebuilt, Vec<String>)> {
     let manifest = &project.manifest;
     let there = [(ImageKind::Serve, manifest.serve.is_some()), (ImageKind::Train, !manifest.steps.is_empty())];
+    let kinds: Vec<ImageKind> = there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
     let beside = project.root.join("image");
     let claimed = claimed.or_else(|| beside.join("oci-layout").is_file().then_some(beside.as_path()));
     let claims = claimed.map(view::open);
-    let said = said(project);
+    let said = attest::built_beside(project);
     let (mut images, mut rebuilt) = (Vec::new(), BTreeMap::new());
-    for kind in there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind) {
+    for kind in &kinds {
         let word = kind.as_str().to_owned();
         let mut answer =
             ImageAnswer { image: word.clone(), answer: Answer::NotChecked, claimed: None, rebuilt: None, because: None };
-        match rebuild(project, lock, kind, session) {
+        match rebuild(project, lock, *kind, session) {
             Ok(made) => {
                 let config = made.config_digest();
-                rebuilt.insert(word.clone(), Identity { config, manifest: made.manifest_digest() });
+                rebuilt.insert(word, Identity { config, manifest: made.manifest_digest() });
                 answer.rebuilt = Some(config);
-                match said.get(&word).filter(|_| claims.is_none()) {
-                    Some((claimed, by)) => hold(&mut answer, *claimed, by),
-                    None => judge(&mut answer, claims.as_ref(), &view::of_image(&made, &session.store)?),
+                if let Some(claims) = &claims {
+                    judge(&mut answer, claims, &view::of_image(&made, &session.store)?);
                 }
+                let said = said.iter().filter(|(of, ..)| of == kind).map(|(_, config, file)| (*config, file.as_str()));
+                hold(&mut answer, said);
             }
             Err(error) => answer.because = Some(format!("it cannot be rebuilt: {error:#}")),
         }
         images.push(answer);
     }
+    let mut notes = Vec::new();
+    for view in claims.iter().flatten().flatten().filter(|view| !kinds.iter().any(|kind| is_of(view, kind.as_str()))) {
+        notes.push(format!("image: what is claimed also holds `{}`, which the project does not give", shown(&view.tag)));
+    }
     let answer = verdict::weakest(images.iter().map(|image| image.answer), Answer::NotChecked);
-    Ok((Images { answer, images }, rebuilt))
+    Ok((Images { answer, images }, rebuilt, notes))
 }
 
-/// What the build statements beside a project claim its images to be, where none is here. A claim needs no signature
-/// that counts; who signed it is `pack attest verify`'s.
-fn said(project: &Project) -> BTreeMap<String, (Digest, String)> {
-    let built = attest::built_beside(project).into_iter();
-    built.map(|(kind, config, file)| (kind.as_str().to_owned(), (config, format!("statement `{file}`")))).collect()
+/// Holds what the build statements beside a project claim against the rebuilt image: all of them, and beside what was
+/// seen of an image itself, since a claim that contradicts another is a lie somewhere. It needs no signature that
+/// counts; who signed it is `pack attest verify`'s.
+fn hold<'a>(answer: &mut ImageAnswer, said: impl Iterator<Item = (Digest, &'a str)>) {
+    let (same, other): (Vec<_>, Vec<_>) = said.partition(|(config, _)| Some(*config) == answer.rebuilt);
+    if answer.answer == Answer::Refuted {
+        return;
+    }
+    if let Some((config, file)) = other.first() {
+        answer.answer = Answer::Refuted;
+        answer.claimed = Some(*config);
+        answer.because = Some(format!("statement `{file}` claims another image than the one that is rebuilt"));
+    } else if let Some((config, file)) = same.first().filter(|_| answer.claimed.is_none()) {
+        answer.answer = Answer::Identical;
+        answer.claimed = Some(*config);
+        answer.because = Some(format!("by statement `{file}`"));
+    } else if answer.claimed.is_none() && answer.because.is_none() {
+        answer.because = Some("nothing says what it is claimed to be: `--image LAYOUT` names one".to_owned());
+    }
 }
 
-/// Holds an identity that was claimed without an image against the rebuilt one.
-fn hold(answer: &mut ImageAnswer, claimed: Digest, by: &str) {
-    let same = Some(claimed) == answer.rebuilt;
-    answer.claimed = Some(claimed);
-    answer.answer = if same { Answer::Identical } else { Answer::Refuted };
-    let absent = format!("{by} says so; the image itself is not here to be compared");
-    answer.because = Some(if same { format!("by {by}") } else { absent });
+/// Whether an image is called so: an archive for docker names images `name:track-kind`, a layout by the kind alone.
+fn is_of(view: &View, kind: &str) -> bool {
+    view.tag.rsplit([':', '-']).next() == Some(kind)
 }
 
 /// Holds what is claimed of an image against the rebuilt one.
-fn judge(answer: &mut ImageAnswer, claims: Option<&Result<Vec<View>, ViewError>>, made: &View) {
+fn judge(answer: &mut ImageAnswer, claims: &Result<Vec<View>, ViewError>, made: &View) {
     let views = match claims {
-        None => return answer.because = Some("nothing says what it is claimed to be: `--image LAYOUT` names one".to_owned()),
         // Whether the disk failed or the documents: nobody saw an image, so nobody can say that it is another one.
-        Some(Err(error @ ViewError::Read { .. })) => return answer.because = Some(chain(error)),
-        Some(Err(error)) => {
+        Err(error @ (ViewError::Read { .. } | ViewError::Store(_))) => return answer.because = Some(chain(error)),
+        Err(error) => {
             answer.answer = Answer::Refuted;
             return answer.because = Some(format!("what is claimed is no image: {}", chain(error)));
         }
-        Some(Ok(views)) => views,
+        Ok(views) => views,
     };
-    // An archive for docker names images `name:track-kind`, a layout by the kind alone.
-    let of_this = |view: &&View| view.tag.rsplit([':', '-']).next() == Some(answer.image.as_str());
-    let named: Vec<&View> = views.iter().filter(of_this).collect();
+    let named: Vec<&View> = views.iter().filter(|view| is_of(view, &answer.image)).collect();
     let claimed = match named.as_slice() {
         [] => return answer.because = Some(format!("what is claimed holds no image `{}`", answer.image)),
         [one] => *one,

@@ -1,7 +1,8 @@
-//! The claim about inputs: every artifact's bytes match the lock, and the lock answers the manifest.
+//! The claim about inputs: every artifact's bytes match the lock, the lock answers the manifest, and the source that
+//! the lock names for them says the same.
 //!
 //! Layer 4 (commands). Reads every byte, whatever was remembered of it. Must never answer for bytes that nobody
-//! could bring.
+//! could bring, nor for a source that nobody could ask.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +10,11 @@ use anyhow::Result;
 
 use super::super::project::Project;
 use super::super::{Session, build, lock as locking};
+use crate::artifact::Artifact;
 use crate::lockfile::Lockfile;
 use crate::par;
 use crate::report::{Answer, Inputs};
+use crate::source::vouch::{self, Vouched};
 use crate::store::StoreError;
 
 pub(super) fn not_checked() -> Inputs {
@@ -66,11 +69,25 @@ pub(super) fn check(project: &Project, lock: &Lockfile, session: &Session) -> Re
     }
     drop(task);
     let mut notes = Vec::new();
+    if session.net.is_offline() && !open.is_empty() {
+        notes.push("inputs: bytes that are not in this store; without `--offline` they are fetched by their pins".to_owned());
+    }
+    // Who hands in a lock and its bytes can make both fit each other; only the sources can tell.
     match locking::check_signatures(lock, session) {
         Ok(absent) if absent.is_empty() => {}
-        // The lock's digests hold all the same; who vouches for them is what cannot be told.
-        Ok(absent) => notes.push(format!("inputs: the signatures of the system's packages; {} is not here", absent.join(", "))),
+        Ok(absent) => {
+            let absent = absent.join(", ");
+            open.push(format!("nobody vouches for the system's packages: {absent} is not here"));
+            notes.push(format!("inputs: the signatures of the system's packages; {absent} is not here"));
+        }
         Err(error) => wrong.push(format!("{error:#}")),
+    }
+    let asked = ask(project, lock, session)?;
+    wrong.extend(asked.contradicted);
+    for (why, of) in asked.open {
+        let of = some_of(&of);
+        open.push(format!("nobody vouches for {of}: {why}"));
+        notes.push(format!("inputs: whether their sources give these bytes for {of}; it was not heard: {why}"));
     }
     let mut basis: BTreeMap<String, usize> = BTreeMap::new();
     for artifact in &lock.artifacts {
@@ -83,4 +100,35 @@ pub(super) fn check(project: &Project, lock: &Lockfile, session: &Session) -> Re
     };
     wrong.extend(open);
     Ok((Inputs { answer, problems: wrong, artifacts: lock.artifacts.len(), bytes: read_bytes, basis }, notes))
+}
+
+/// What the sources say of the pins.
+#[derive(Default)]
+struct Asked {
+    /// What is otherwise there, a sentence each.
+    contradicted: Vec<String>,
+    /// Artifacts of which nothing was heard, by why.
+    open: BTreeMap<String, Vec<String>>,
+}
+
+fn ask(project: &Project, lock: &Lockfile, session: &Session) -> Result<Asked> {
+    let pinned: Vec<&Artifact> = lock.artifacts.iter().filter(|artifact| vouch::has_source(artifact)).collect();
+    let mut asked = Asked::default();
+    for (artifact, said) in pinned.iter().zip(vouch::ask_all(&pinned, &session.context(project))?) {
+        let name = format!("{} `{}`", artifact.role, artifact.name);
+        match said {
+            Vouched::Yes => {}
+            Vouched::No(what) => asked.contradicted.push(format!("{name} is not what {} has: {what}", artifact.pin)),
+            Vouched::Open(error) => asked.open.entry(format!("{:#}", anyhow::Error::from(error))).or_default().push(name),
+        }
+    }
+    Ok(asked)
+}
+
+/// The first few of many.
+fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the report's folder")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -16,14 +17,13 @@ use anyhow::{Context as _, Result, bail};
 use super::error::Problem;
 use super::project::{self, Project};
 use super::{Session, attest, check, facts};
-use crate::artifact::Name;
 use crate::attestation::{self, BuiltImage, Claim as Claimed, SigningKey, Verification};
 use crate::clock;
 use crate::competition::{Accept, Competition};
 use crate::digest::Digest;
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::plan::ImageKind;
-use crate::report::{Answer, Claims, Finding, Report, Rules, Serving, Subject, Training, VERSION};
+use crate::report::{Answer, Claims, Finding, Report, Rules, Serving, Subject, VERSION};
 use crate::rules::Outcome;
 use crate::runner;
 use crate::verdict::{self, Whose};
@@ -115,7 +115,7 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     let folder = folder(project, options)?;
     let say = |what: &str| session.progress.note(&format!("verify: {what}"));
 
-    let (inputs, unsigned) = if options.asks(Claim::Inputs) {
+    let (inputs, unheard) = if options.asks(Claim::Inputs) {
         say("reading every input");
         inputs::check(project, &lock, session)?
     } else {
@@ -125,9 +125,9 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
         say("judging the rules");
         rules(project, &rulebook, options, session)?
     } else {
-        Rules { answer: Answer::NotChecked, findings: Vec::new(), passed: 0, not_asked: Vec::new() }
+        Rules { answer: Answer::NotChecked, findings: Vec::new(), passed: 0, judged: Vec::new(), not_asked: Vec::new() }
     };
-    let (images, rebuilt) = if options.asks(Claim::Image) {
+    let (images, rebuilt, unclaimed) = if options.asks(Claim::Image) {
         say("rebuilding the images");
         image::check(project, &lock, options.image.as_deref(), session)?
     } else {
@@ -139,14 +139,11 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
     } else {
         training::not_checked(project, &lock, &session.store)
     };
-    replay_tells(&mut rules, &training, project);
+    verdict::replay_tells(&mut rules, &training);
     let claims = Claims { rules, inputs, image: images, training, serving: Serving { answer: Answer::NotChecked } };
     let mut not_checked = verdict::not_checked(&claims);
-    not_checked.extend(unsigned);
-    if session.net.is_offline() && claims.inputs.answer == Answer::Unknown {
-        not_checked
-            .push("inputs: bytes that are not in this store; without `--offline` they are fetched by their pins".to_owned());
-    }
+    not_checked.extend(unheard);
+    not_checked.extend(unclaimed);
     not_checked.extend(rulebook.notes);
     let accept = rulebook.competition.accept.clone().unwrap_or_else(verdict::default_accept);
     let whose = match (rulebook.own, options.handed_in) {
@@ -171,8 +168,26 @@ pub fn verify(project: &mut Project, options: &Options, session: &Session) -> Re
         not_checked,
         host: runner::host(true),
     };
+    let report = report.without(&places(project, &folder, session));
     put(&folder, &report)?;
     Ok(report)
+}
+
+/// Folders of this machine, and what a report calls them: errors name paths, and its readers have others.
+fn places(project: &Project, report: &Path, session: &Session) -> Vec<(PathBuf, &'static str)> {
+    let home = std::env::home_dir().unwrap_or_default();
+    let named = [
+        (project.root.as_path(), "[project]"),
+        (report, "[report]"),
+        (session.store.root(), "[store]"),
+        (session.store.memory(), "[memory]"),
+        (home.as_path(), "~"),
+    ];
+    let both = |(path, word): (&Path, &'static str)| {
+        let real = fs::canonicalize(path).ok().map(|real| (real, word));
+        std::path::absolute(path).ok().map(|path| (path, word)).into_iter().chain(real)
+    };
+    named.into_iter().flat_map(both).collect()
 }
 
 /// Where the report goes; made where it is not there.
@@ -321,24 +336,6 @@ fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Ses
     Ok(Rulebook { competition, digest, own, notes })
 }
 
-/// What rules leave to a replay, once it has told: that a claimed output is what its step makes.
-fn replay_tells(rules: &mut Rules, training: &Training, project: &Project) {
-    let confirmed = |step: &Name| training.steps.iter().any(|one| one.step == *step && one.answer == Answer::Confirmed);
-    let told = |finding: &Finding| {
-        let of = |output: &Name| finding.what.contains(&format!("`{output}`"));
-        finding.rule == "lock-basis"
-            && finding.answer == Answer::Unknown
-            && project.manifest.steps.iter().any(|(name, step)| step.outputs.keys().any(of) && confirmed(name))
-    };
-    let before = rules.findings.len();
-    rules.findings.retain(|finding| !told(finding));
-    rules.passed += before - rules.findings.len();
-    let open = rules.findings.iter().any(|finding| finding.allowed.is_none());
-    if rules.answer == Answer::Unknown && !open {
-        rules.answer = Answer::Pass;
-    }
-}
-
 fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Session) -> Result<Rules> {
     let given = options.competition.is_some().then(|| (rulebook.competition.clone(), rulebook.digest));
     let asked = check::Options { rulebook: given, among: options.among.clone(), as_locked: true, ..check::Options::default() };
@@ -346,8 +343,9 @@ fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Se
         Ok(report) => report,
         Err(error) => {
             let what = format!("the rules of `{}` could not be judged: {error:#}", rulebook.competition.name);
-            let finding = Finding { rule: "-".into(), answer: Answer::Unknown, what, allowed: None };
-            return Ok(Rules { answer: Answer::Unknown, findings: vec![finding], passed: 0, not_asked: Vec::new() });
+            let finding = Finding { rule: "-".into(), answer: Answer::Unknown, what, about: None, allowed: None };
+            let (judged, not_asked) = (Vec::new(), Vec::new());
+            return Ok(Rules { answer: Answer::Unknown, findings: vec![finding], passed: 0, judged, not_asked });
         }
     };
     let answer = match (report.failed, report.unknown) {
@@ -364,7 +362,10 @@ fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Se
         rule: finding.rule.clone(),
         answer: word(finding.outcome),
         what: finding.what.clone(),
+        about: finding.about.clone(),
         allowed: finding.allowed.clone(),
     });
-    Ok(Rules { answer, findings: open.collect(), passed: report.passed, not_asked: report.not_asked })
+    let judged: BTreeSet<&str> = report.findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let judged = judged.into_iter().map(str::to_owned).collect();
+    Ok(Rules { answer, findings: open.collect(), passed: report.passed, judged, not_asked: report.not_asked })
 }

@@ -178,6 +178,69 @@ fn documents_that_lie() {
     }
 }
 
+/// An image by itself, and the project that it is claimed to be of.
+#[test]
+fn an_image_as_the_target() {
+    let (bench, layout) = layout();
+    bench.run("build --format oci-archive -o ../image.tar").good();
+    let of = |target: &str| {
+        let ran = bench.run(&format!("verify {target} --only image --report r"));
+        assert!(ran.code < 2, "{}", ran.all());
+        let report: Value = serde_json::from_str(&bench.read("r/report.json")).unwrap();
+        report["claims"]["image"].clone()
+    };
+    for target in ["image", "image --project .", "../image.tar --project ../project"] {
+        assert_eq!(of(target)["answer"], "identical", "{target}");
+    }
+    let (path, tar) = layer_with(&layout, b"loss 0.5");
+    replace_layer(&layout, &path, &[&tar[..tar.len() - 1024], &[0; 2048]].concat(), 3, None);
+    let claim = of("image --project .");
+    assert_eq!(claim["answer"], "refuted", "{claim}");
+    assert_eq!(of("../image.tar --project .")["answer"], "identical");
+    // Neither a project nor a bundle is an image of another.
+    let ran = bench.run("verify . --project ../project");
+    assert!(ran.code == 2 && ran.err.contains("`--project` names the project of an image"), "{}", ran.all());
+}
+
+/// Each claim is held against what is rebuilt: a true image does not hide a statement about another one.
+#[test]
+fn claims_that_contradict_each_other() {
+    let (bench, layout) = layout();
+    bench.run("key new").good();
+    let built = bench.json("build --sign");
+    assert_eq!(image(&bench, "").at("/claims/image/answer"), "identical");
+    let config = built["images"][0]["config"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let honest = crate::attest::envelope(&bench, &built);
+    let script = "import base64, json, sys\n\
+        e = json.load(open(sys.argv[1]))\n\
+        p = base64.b64decode(e['payload']).decode()\n\
+        e['payload'] = base64.b64encode(p.replace(sys.argv[2], 'f' * 64).encode()).decode()\n\
+        json.dump(e, open(sys.argv[3], 'w'))\n";
+    let forged = honest.with_file_name("build-forged.dsse.json");
+    let ran = Command::new("python3").args(["-c", script]).args([&honest, Path::new(&config), &forged]).status().unwrap();
+    assert!(ran.success());
+    let says = "statement `build-forged.dsse.json` claims another image than the one that is rebuilt";
+    image(&bench, "").claim("/claims/image/answer", "refuted", says);
+    // The same where no image is here.
+    fs::rename(&layout, bench.dir().join("elsewhere-image")).unwrap();
+    image(&bench, "").claim("/claims/image/answer", "refuted", says);
+    fs::remove_file(&forged).unwrap();
+    let verdict = image(&bench, "");
+    assert_eq!(verdict.at("/claims/image/answer"), "identical");
+    assert!(verdict.says("by statement `build-"), "{}", verdict.ran.all());
+    // Whatever else a layout holds is listed.
+    fs::rename(bench.dir().join("elsewhere-image"), &layout).unwrap();
+    let mut index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let mut other = index["manifests"][0].clone();
+    other["annotations"]["org.opencontainers.image.ref.name"] = "other".into();
+    index["manifests"].as_array_mut().unwrap().push(other);
+    fs::remove_file(layout.join("index.json")).unwrap();
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let verdict = image(&bench, "");
+    assert_eq!(verdict.at("/claims/image/answer"), "identical");
+    assert!(verdict.says("image: what is claimed also holds `other`, which the project does not give"), "{}", verdict.ran.all());
+}
+
 /// A layout that is not there is no lie, and no pass.
 #[test]
 fn nothing_claimed() {
