@@ -1,7 +1,7 @@
 //! Torch: the QLoRA templates for real, with torch, its CUDA wheels and a model that everybody can have.
 //!
-//! A test binary of its own, so that it runs alone, after the others: 5 to 8 minutes, 3.2 GB of wheels through the
-//! ordinary configuration of uv and pip, 13 GB of disk at most. Needs root, podman with runc, and `setpriv`. What
+//! A test binary of its own, so that it runs alone, after the others: 8 to 12 minutes, 3.2 GB of wheels through the
+//! ordinary configuration of uv and pip, 20 GB of disk at most. Needs root, podman with runc, and `setpriv`. What
 //! stands in for the Hub and its 14 GB is a hub on the loopback with SmolLM2-135M-Instruct, made inside the image
 //! out of a package that holds it. Containers have no network and a read-only root.
 
@@ -291,6 +291,46 @@ fn replayed(person: &Person, track: &str) {
     assert_eq!(steps[1]["twin"]["differs"], true, "{report:#}");
 }
 
+/// What a processor of fewer instructions makes of the same step, claimed with the Record that it would write: really
+/// other bits, and the verdict names the gate instead of calling it a cheat.
+fn by_other_instructions(person: &Person, track: &str) {
+    let at = |name: &str| person.at(track).join(name);
+    let read = |name: &str| fs::read_to_string(at(name)).unwrap();
+    let [toml, lock, record] = ["pack.toml", "pack.lock", "pack.record.json"].map(read);
+    let here = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let (fewer, lost) = if here.contains(" avx512f ") { ("avx2", "avx512f") } else { ("default", "avx2") };
+    let table = "[steps.train.env]\n";
+    fs::write(at("pack.toml"), toml.replace(table, &format!("{table}ATEN_CPU_CAPABILITY = \"{fewer}\"\n"))).unwrap();
+    person.pack(&["lock", track]);
+    let trained: Value =
+        serde_json::from_str(&person.pack(&["train", "train", "--again", "--json", "--project", track])).unwrap();
+    let step = trained["steps"].as_array().unwrap().iter().find(|done| done["step"] == "train").unwrap();
+    let adapter = step["outputs"].as_array().unwrap().iter().find(|made| made["name"] == "adapter").unwrap();
+    assert_eq!(adapter["unchanged"], false, "{fewer}: {trained}");
+    let theirs: Value = serde_json::from_str(&read("pack.record.json")).unwrap();
+    person.pack(&["store", "get", "--project", track, "adapter", at("../fewer").to_str().unwrap()]);
+    // The claim: made by the step as it stands, on such a processor.
+    fs::write(at("pack.toml"), toml).unwrap();
+    fs::write(at("pack.lock"), lock).unwrap();
+    person.pack(&["adopt", "--project", track, &format!("adapter={}", at("../fewer").display())]);
+    let mut claimed: Value = serde_json::from_str(&record).unwrap();
+    claimed["steps"]["train"]["outputs"] = theirs["steps"]["train"]["outputs"].clone();
+    let last = claimed["steps"]["train"]["attempts"].as_array_mut().unwrap().last_mut().unwrap();
+    let isa = last["execution"]["host"]["isa"].as_array_mut().unwrap();
+    isa.retain(|isa| !isa.as_str().unwrap().starts_with(&lost[..lost.len() - 1]));
+    fs::write(at("pack.record.json"), claimed.to_string()).unwrap();
+    let ended = person.command(&["verify", track, "--only", "training", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let step = &report["claims"]["training"]["steps"][1];
+    assert_eq!((&step["step"], &step["answer"]), (&"train".into(), &"inconclusive".into()), "{report:#}");
+    let gates = step["gates"].to_string();
+    assert!(gates.contains("processor: made without") && gates.contains(lost), "{report:#}");
+    assert!(step["because"].to_string().contains("the competition states no limit"), "{report:#}");
+    let files = step["outputs"].as_array().unwrap().iter().find(|output| output["output"] == "adapter");
+    eprintln!("torch: made with {fewer} alone: {}", files.unwrap_or(&Value::Null));
+    fs::write(at("pack.record.json"), record).unwrap();
+}
+
 fn layers(image: &Value) -> Vec<(&str, &str)> {
     let layers = image["layers"].as_array().unwrap().iter();
     layers.map(|layer| (layer["name"].as_str().unwrap(), layer["digest"].as_str().unwrap())).collect()
@@ -346,6 +386,7 @@ fn both_tracks_lock_build_train_serve_and_are_rebuilt_by_another_user() {
     // What was adopted is claimed, what was run is observed: the lock goes back to the claim that the other user makes too.
     let claimed = fs::read(first.at("4090/pack.lock")).unwrap();
     replayed(&first, "4090");
+    by_other_instructions(&first, "4090");
     fs::write(first.at("4090/pack.lock"), claimed).unwrap();
     say("trained again in the box, and verified");
     first.pack(&["build", "4090"]);
