@@ -12,6 +12,7 @@ use super::training::{Ran, Replays};
 use crate::artifact::{Artifact, Name, Role};
 use crate::compare;
 use crate::copies::{Copies, formats};
+use crate::digest::Digest;
 use crate::invocation::Invocation;
 use crate::manifest::{OutputClass, Step};
 use crate::plan;
@@ -181,8 +182,7 @@ impl Replays<'_> {
         let served = self.is_served(output);
         let mut files = Vec::new();
         for file in tree.files() {
-            let blob = self.session.store.open_blob(&file.digest)?;
-            let looks = tensors::file_kind(&blob, file.path.as_str())? != FileKind::Other;
+            let looks = is_weights(&self.session.store, &file.digest, file.path.as_str())?;
             if looks || (served && is_opaque(&self.session.store, Role::Data, file)?) {
                 files.push(file.clone());
             }
@@ -230,11 +230,16 @@ impl Replays<'_> {
 /// Whether a tree holds files of tensors or pickles.
 pub(super) fn holds_weights(store: &Store, tree: &Tree) -> Result<bool> {
     for file in tree.files() {
-        if tensors::file_kind(&store.open_blob(&file.digest)?, file.path.as_str())? != FileKind::Other {
+        if is_weights(store, &file.digest, file.path.as_str())? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether a file is one of tensors or a pickle.
+pub(super) fn is_weights(store: &Store, digest: &Digest, name: &str) -> Result<bool> {
+    Ok(tensors::file_kind(&store.open_blob(digest)?, name)? != FileKind::Other)
 }
 
 /// Whether a file could hide anything.

@@ -63,9 +63,12 @@ fn unmade(project: &Project, lock: &Lockfile, store: &Store) -> Vec<Name> {
     let mut seen: BTreeSet<&Name> = BTreeSet::new();
     let mut open: Vec<&Name> = manifest.serve.iter().flat_map(|serve| serve.weights.iter().chain(&serve.data)).collect();
     let looks_like_weights = |name: &Name| {
-        let trees = lock.artifacts.iter().filter(|artifact| artifact.name == *name).filter_map(|one| one.files.as_ref());
+        let mut named = lock.artifacts.iter().filter(|artifact| artifact.name == *name);
         // What is not at hand the claim about inputs names.
-        trees.into_iter().any(|tree| cheats::holds_weights(store, tree).unwrap_or(false))
+        named.any(|artifact| match &artifact.files {
+            Some(tree) => cheats::holds_weights(store, tree).unwrap_or(false),
+            None => cheats::is_weights(store, &artifact.digest, name.as_str()).unwrap_or(false),
+        })
     };
     while let Some(name) = open.pop() {
         if !seen.insert(name) {
