@@ -63,7 +63,7 @@ pub fn ask_all(artifacts: &[&Artifact], cx: &Context) -> Result<Vec<Vouched>, So
         }
     }
     par::map_ordered(artifacts, cx.jobs, |artifact| {
-        if cx.store.recall(MEMORY, &key(artifact, cx)).is_some() {
+        if heard(artifact, cx) {
             return Ok(Vouched::Yes);
         }
         Ok(match providers[artifact.pin.source()].confirm(artifact, cx) {
@@ -75,6 +75,13 @@ pub fn ask_all(artifacts: &[&Artifact], cx: &Context) -> Result<Vec<Vouched>, So
             Err(error) => Vouched::Open(error),
         })
     })
+}
+
+/// Whether its source has said so to this user. A memory that lies in the store itself, where there is no home for it,
+/// may have come with the store.
+fn heard(artifact: &Artifact, cx: &Context) -> bool {
+    let own = !cx.store.memory().starts_with(cx.store.root());
+    own && cx.store.recall(MEMORY, &key(artifact, cx)).is_some()
 }
 
 /// A pin, where it lies, and what is said to lie there. An index is a name that each project maps, so its address counts.

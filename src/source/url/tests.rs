@@ -120,6 +120,16 @@ fn an_address_is_asked_again() {
     assert!(matches!(ask("third", true), vouch::Vouched::Yes));
     world.answer("/a.txt", Answer::ok("two"));
     assert!(matches!(ask("fourth", false), vouch::Vouched::No(what) if what.starts_with("`a.txt`: expected sha256:")));
+    // A memory that came with a store is whoever made that store.
+    for (memory, is_heard) in [("sixth/memory", false), ("sixth-memory", true)] {
+        let store = Store::open(&world.dir.path().join("sixth"), &world.dir.path().join(memory)).unwrap();
+        let said = world.with("store", true, |cx| {
+            let cx = &Context { store: &store, ..*cx };
+            vouch::remember(artifact, cx)?;
+            Ok(vouch::ask_all(&[artifact], cx)?.remove(0))
+        });
+        assert_eq!(matches!(said.unwrap(), vouch::Vouched::Yes), is_heard, "{memory}");
+    }
     // Bytes that came otherwise are nobody's word: a lock that finds them in the store has not read them there.
     world.with("fifth", false, |cx| Ok(cx.store.add_bytes(b"two")?)).unwrap();
     let want = TreeWant { url: Some(world.server.url("/a.txt")), sha256: Some(Digest::of(b"two").hex()), ..TreeWant::default() };
