@@ -506,6 +506,13 @@ const CASES: &[Case] = &[
         w.artifact("server").basis = Basis::Given;
         w.package.as_mut().unwrap().secrets.push(("usr/lib/x".into(), 3, "a private key".into()));
     }),
+    // Published by an index that the project names, and by nobody else's.
+    ("no-secrets", Fail, |w| {
+        if let Pin::Pypi(pin) = &mut w.artifact("server").pin {
+            pin.index = Some(name("own"));
+        }
+        w.package.as_mut().unwrap().secrets.push(("usr/lib/x".into(), 3, "a private key".into()));
+    }),
     ("no-secrets", Unknown, |w| w.package = None),
     ("no-secrets", Fail, |w| {
         w.see("lima", "train.jsonl", Seen { secrets: vec![(7, "a GitHub token".into())], ..Seen::default() })

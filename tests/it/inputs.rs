@@ -195,6 +195,16 @@ fn forget_words(bench: &Bench) {
     drop(fs::remove_dir_all(bench.dir().join("home/.cache/pack-memory")));
 }
 
+/// A report is read elsewhere: what could not be read here is named by words, not by this machine's folders.
+#[test]
+fn a_report_names_no_folder_of_the_machine() {
+    let bench = Bench::tiny();
+    bench.run("lock").good();
+    inputs(&bench, "").confirmed();
+    fs::remove_dir_all(bench.at("raw")).unwrap();
+    inputs(&bench, "").is("unknown", "[project]/raw");
+}
+
 /// Rows of evidence whose bytes nobody has vouch for nothing, and no bundle does without them.
 #[test]
 fn packages_without_their_signatures_are_not_confirmed() {

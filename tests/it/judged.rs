@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use pack::artifact::{Basis, Pin};
 use pack::cli::project::Project;
 use pack::store::Store;
 use serde_json::Value;
@@ -265,6 +266,9 @@ fn the_qlora_template_is_judged_under_the_2023_rules() {
     lock.wants = project.wants(&store).unwrap();
     lock.competition = project.competition_pin.clone();
     drop(project);
+    // The Hub publishes what it has; the template's golden images were made of a lock that says less.
+    let base = lock.artifacts.iter_mut().find(|artifact| matches!(artifact.pin, Pin::Hf(_))).unwrap();
+    base.basis = Basis::Published;
     bench.write("pack.lock", lock.emit());
     let ran = bench.run("check --json");
     let report: Value = serde_json::from_str(&ran.out).unwrap();

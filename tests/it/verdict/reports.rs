@@ -83,6 +83,29 @@ fn reports_put_together() {
     assert!(ran.code == 2 && ran.err.contains("report 2 is about another rebuilt image"), "{}", ran.all());
 }
 
+/// What was claimed is told by the replay, on the same machine or on another one.
+#[test]
+fn an_adopted_output_is_told_by_its_replay() {
+    let bench = honest();
+    let weights = claimed(&bench);
+    bench.write("mine/adapter.safetensors", &weights);
+    bench.run("adopt adapter=mine").good();
+    fs::remove_dir_all(bench.at("mine")).unwrap();
+    bench.run("build").good();
+    assert!(bench.read("pack.lock").contains("basis = \"claimed\""));
+    answered(&bench, bench.run("verify")).accepted();
+    bench.run("verify --skip training --report one").done();
+    let open: Value = serde_json::from_str(&bench.read("one/report.json")).unwrap();
+    assert_eq!(open["claims"]["rules"]["answer"], "unknown");
+    assert_eq!(open["claims"]["rules"]["findings"][0]["about"], "adapter");
+    bench.run("verify --only training --report two").done();
+    let merge = |order: &str| bench.run(&format!("verify --merge {order} --competition competition.toml"));
+    for order in ["one/report.json two/report.json", "two/report.json one/report.json"] {
+        assert!(merge(order).good().out.contains("verdict: accepted"));
+    }
+    assert_eq!(merge("one/report.json").code, 1);
+}
+
 fn lock_of(report: &str) -> String {
     let value: Value = serde_json::from_str(report).unwrap();
     value["subject"]["lock"].as_str().unwrap().to_owned()
