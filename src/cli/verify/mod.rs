@@ -286,7 +286,10 @@ fn put(folder: &Path, report: &Report) -> Result<()> {
     if let Ok(Ok(before)) = project::read_text(&path).map(|text| Report::parse(&text)) {
         let made: String = before.made.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
         let kept = folder.join(format!("report-{made}.json"));
-        fs::rename(&path, &kept).with_context(|| format!("cannot move aside `{}`", path.display()))?;
+        // Under both names until the new one is in place: whoever is stopped in between leaves a verdict.
+        drop(fs::remove_file(&kept));
+        let keep = fs::hard_link(&path, &kept).or_else(|_| fs::copy(&path, &kept).map(drop));
+        keep.with_context(|| format!("cannot keep `{}`", path.display()))?;
     }
     write(&path, &report.emit())
 }
