@@ -368,7 +368,8 @@ fn a_commit_is_asked_again() {
     assert!(matches!(ask(&artifact, false), vouch::Vouched::Yes));
     assert!(matches!(ask(&artifact, true), vouch::Vouched::Yes));
     // Other bytes, a file fewer, another mode.
-    let changes: [(fn(&mut Vec<TreeFile>), &str); 3] = [
+    type Change = fn(&mut Vec<TreeFile>);
+    let changes: [(Change, &str); 3] = [
         (|files| files[0].digest = crate::digest::Digest::of(b"1"), "`one.txt`: expected sha256:"),
         (|files| drop(files.remove(1)), "`two.txt` is there too, and the lock leaves it out"),
         (|files| files[0].mode = crate::tree::Mode::Executable, "`one.txt` has another mode there"),
