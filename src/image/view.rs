@@ -17,9 +17,9 @@ use super::Image;
 use crate::archive::{ArchiveError, ArchiveKind, Indexed, MAX_TOTAL, TarKind, index_tar};
 use crate::diff::images::{EntryView, LayerView, View};
 use crate::digest::{DiffId, Digest, HashingReader};
-use crate::layer::{Kind, Line};
+use crate::layer::{Kind, LayerError, Line};
 use crate::path::ImagePath;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::tree::Mode;
 use crate::weights::shown;
 
@@ -30,9 +30,9 @@ const TAG: &str = "org.opencontainers.image.ref.name";
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// The store.
+    /// A layer that was just made.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Layer(#[from] LayerError),
     /// The disk said no.
     #[error("cannot read `{what}`")]
     Read {
@@ -72,16 +72,11 @@ fn form(what: impl Into<String>) -> ViewError {
 pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
     let mut layers = Vec::new();
     for layer in &image.layers {
-        let text = store.read(&layer.listing)?;
-        let lines = String::from_utf8_lossy(&text);
         let entry = |line: Line| {
-            let seen = match (line.kind, line.digest) {
-                (Kind::Dir, _) => EntryView::Dir,
-                (Kind::Link, _) => EntryView::Link { target: line.target.unwrap_or_default() },
-                (Kind::File, digest) => {
-                    let mode = Mode::from_bits(line.mode).bits();
-                    EntryView::File { mode, digest: digest.unwrap_or(Digest::from_bytes([0; 32])), size: line.size }
-                }
+            let seen = match line.kind {
+                Kind::Dir => EntryView::Dir,
+                Kind::Link { target } => EntryView::Link { target },
+                Kind::File { digest, size } => EntryView::File { mode: Mode::from_bits(line.mode).bits(), digest, size },
             };
             (line.path, seen)
         };
@@ -90,7 +85,7 @@ pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
             source: String::new(),
             diff_id: layer.diff_id,
             digest: layer.digest,
-            entries: lines.lines().filter_map(Line::parse).map(entry).collect(),
+            entries: layer.lines(store)?.into_iter().map(entry).collect(),
             order: None,
             claimed: None,
         });
