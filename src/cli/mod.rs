@@ -40,6 +40,7 @@ pub mod diff;
 pub mod doctor;
 pub mod error;
 mod facts;
+pub mod files;
 pub mod image;
 pub mod init;
 pub mod inspect;
@@ -165,7 +166,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         let jobs = global.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
         let progress = Progress::new(verbosity);
         let store = open_store(&root)?;
-        Ok(Session { store, net: Net::new(global.offline), progress, jobs, locked: global.locked })
+        let net = Net::new(global.offline).with_progress(progress.clone());
+        Ok(Session { store, net, progress, jobs, locked: global.locked })
     };
     if matches!(cli.command, Command::Train { .. } | Command::Verify { .. } | Command::Run { .. } | Command::Demo { .. }) {
         cancel::heed().context("cannot heed Ctrl-C")?;

@@ -39,14 +39,13 @@ mod transfer;
 
 pub use address::shown;
 pub use learn::Learnt;
-pub use patience::Patience;
-pub use ranges::Cut;
 
 use address::bare;
 use body::{Body, body_error, length};
 use exchange::{Credential, Question};
+pub(crate) use patience::Patience;
 use patience::{Failure, Tries};
-use ranges::Came;
+use ranges::{Came, Cut};
 use transfer::{Transfer, wrong};
 
 /// The network, or the refusal to use it; one serves all threads.
@@ -264,13 +263,15 @@ impl Net {
     }
 
     /// With other waiting times.
-    pub fn with_patience(mut self, patience: Patience) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }
 
     /// With another way to cut large files.
-    pub fn with_cut(mut self, cut: Cut) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_cut(mut self, cut: Cut) -> Self {
         self.cut = cut;
         self
     }
@@ -281,17 +282,18 @@ impl Net {
         self
     }
 
-    /// With a bearer token for one scheme, host and port; path and query of `origin` do not count.
-    ///
-    /// # Errors
-    /// [`NetError::Token`] where the token cannot stand in a header.
-    pub fn with_token(self, origin: &Url, token: &str) -> Result<Self, NetError> {
+    /// With a bearer token from the start.
+    #[cfg(test)]
+    pub(crate) fn with_token(self, origin: &Url, token: &str) -> Result<Self, NetError> {
         self.lend_token(origin, token)?;
         Ok(self)
     }
 
-    /// Like [`Net::with_token`], for a source that learns of its token late. What was given first for an origin
-    /// stays.
+    /// A bearer token for one scheme, host and port; path and query of `origin` do not count. What was given first
+    /// for an origin stays.
+    ///
+    /// # Errors
+    /// [`NetError::Token`] where the token cannot stand in a header.
     pub fn lend_token(&self, origin: &Url, token: &str) -> Result<(), NetError> {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(NetError::Token { url: shown(origin) });
