@@ -385,8 +385,8 @@ impl Exclusions {
     /// What no tree holds: git's and `pack`'s own files.
     fn covers(&self, relative: &Path, full: &Path) -> bool {
         relative == Path::new("pack.lock")
-            // A lock that is being written, or was when its process was killed.
-            || relative.to_str().is_some_and(|name| name.starts_with(".pack.lock.tmp-"))
+            // A file that is being written, or was when its process was killed.
+            || relative.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".pack.lock.tmp-"))
             || relative.file_name().is_some_and(|name| name == ".git" || name == ".pack")
             // An OCI layout, whatever its name, is something `build` wrote.
             || full.join("oci-layout").is_file()
