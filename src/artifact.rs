@@ -262,7 +262,7 @@ impl WheelPlace {
         let last = self.as_str().rsplit('/').next().unwrap_or_default();
         match self {
             WheelPlace::Path(_) => last.to_owned(),
-            WheelPlace::Url(_) => crate::text::percent_decoded(last),
+            WheelPlace::Url(_) => crate::text::percent_decoded(last).unwrap_or_else(|| last.to_owned()),
         }
     }
 }

@@ -109,17 +109,24 @@ pub fn count(number: impl std::fmt::Display, one: &str, several: &str) -> String
     format!("{number} {word}")
 }
 
-/// `%2B` to `+`; what is not a valid escape stays.
-pub fn percent_decoded(text: &str) -> String {
-    let raw = text.as_bytes();
-    let mut out = Vec::with_capacity(raw.len());
-    let mut at = 0;
-    while at < raw.len() {
-        let byte = (raw[at] == b'%').then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok())).flatten();
-        out.push(byte.unwrap_or(raw[at]));
-        at += if byte.is_some() { 3 } else { 1 };
+/// `%2B` to `+`; what is no escape stays. `None` where the bytes are no UTF-8.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        match (bytes[at], digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8(out).ok()
 }
 
 /// A JSON text in which nothing acts on a terminal or turns the direction of writing: such characters, which stand
@@ -174,6 +181,27 @@ mod tests {
     #[test]
     fn one_is_not_several() {
         assert_eq!([0, 1, 2, 11].map(|n| count(n, "file", "files")), ["0 files", "1 file", "2 files", "11 files"]);
+    }
+
+    #[test]
+    fn escapes_of_addresses() {
+        for (text, expected) in [
+            ("a%2Bb", Some("a+b")),
+            ("%c3%A9", Some("é")),
+            ("é%20", Some("é ")),
+            ("%", Some("%")),
+            ("%2", Some("%2")),
+            ("%zz%2", Some("%zz%2")),
+            // A sign is no digit.
+            ("%+f%-1", Some("%+f%-1")),
+            // What was decoded is not decoded again.
+            ("%2%42B", Some("%2BB")),
+            ("%é0", Some("%é0")),
+            ("%ff", None),
+            ("%c3", None),
+        ] {
+            assert_eq!(percent_decoded(text).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

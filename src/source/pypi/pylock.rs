@@ -153,7 +153,7 @@ pub fn parse_pylock(file: &str, text: &str, target: &Target) -> Result<Vec<Locke
 
 fn last_segment(place: &str) -> Option<String> {
     let place = place.split(['#', '?']).next()?;
-    place.rsplit('/').next().filter(|name| !name.is_empty()).map(percent_decoded)
+    place.rsplit('/').next().filter(|name| !name.is_empty()).and_then(percent_decoded)
 }
 
 /// What markers are judged against: the image, never the host.

@@ -244,7 +244,7 @@ fn take(entry: &Entry, lock: &ImagePath) -> Result<Taken, String> {
         let name = wheel.filename.clone().or_else(|| {
             let place = wheel.url.as_deref().or(wheel.path.as_deref())?;
             let name = place.split(['#', '?']).next()?.rsplit('/').next()?;
-            Some(percent_decoded(name))
+            percent_decoded(name)
         });
         let name = name.ok_or("a wheel has neither name, url nor path")?;
         let digest = sha256(wheel).map_err(|what| format!("wheel `{}`: {what}", name.escape_debug()))?;
