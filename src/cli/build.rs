@@ -20,8 +20,8 @@ use crate::image::{Image, Layout, Shape, Written, write_archive};
 use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale};
 use crate::plan::{self, ImageKind, Plan};
-use crate::progress::bytes;
 use crate::step;
+use crate::text::bytes;
 
 /// What to build and where.
 pub struct Options {

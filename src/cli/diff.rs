@@ -33,7 +33,7 @@ use crate::manifest::OutputClass;
 use crate::par;
 use crate::path::ImagePath;
 use crate::progress::Task;
-use crate::source::path::open_regular;
+use crate::regular::open_regular;
 use crate::store::Scratch;
 use crate::target::Target;
 use crate::tensors;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::error::Problem;
-use crate::source::path::open_regular;
+use crate::regular::open_regular;
 use crate::store::scratch::{is_at, lock_of_dead};
 use crate::weights::shown;
 

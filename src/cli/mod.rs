@@ -1,7 +1,8 @@
 //! The command line: what was typed, to capabilities and options, to one plain function each.
 //!
 //! Layer 4 (commands). Only this file prints results; errors are rendered in error.rs, progress goes through
-//! `Progress`. Exit 0: did it and passed; 1: did it and found something; 2: could not.
+//! `Progress`. Exit 0: did it and passed; 1: did it and found something; 2: could not. Must never decide what a library
+//! function could.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the environment once")]
 
@@ -20,11 +21,12 @@ use crate::competition::Standing;
 use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
-use crate::progress::{Progress, Verbosity, bytes};
+use crate::progress::{Progress, Verbosity};
 use crate::runner::cancel;
 use crate::source::Context;
 use crate::store::Store;
 use crate::templates;
+use crate::text::bytes;
 
 pub mod adopt;
 pub mod approve;

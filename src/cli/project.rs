@@ -19,8 +19,8 @@ use crate::digest::{Digest, Hasher};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::record::Record;
+use crate::regular::open_regular;
 use crate::secret;
-use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
 use crate::store::Store;
 

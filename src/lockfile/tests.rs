@@ -107,7 +107,7 @@ fn sample() -> Lockfile {
 }
 
 fn plan_version() -> u32 {
-    crate::plan::VERSION
+    super::PLAN_VERSION
 }
 
 #[test]

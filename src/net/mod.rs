@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::digest::Digest;
 use crate::progress::{Progress, Task};
+use crate::regular::open_regular;
 use crate::store::{Sink, Store, StoreError};
 
 mod address;
@@ -486,12 +487,9 @@ fn read_capped(reader: impl Read, cap: u64) -> io::Result<Option<Vec<u8>>> {
 /// Opens a regular file and says its size.
 fn open(path: &Path) -> Result<(File, u64), NetError> {
     let fail = |source| NetError::File { path: path.to_owned(), source };
-    // Looked at before it is opened: opening a pipe would wait for its writer.
-    let meta = std::fs::metadata(path).map_err(fail)?;
-    if !meta.is_file() {
-        return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
-    Ok((File::open(path).map_err(fail)?, meta.len()))
+    let file = open_regular(path).map_err(fail)?;
+    let size = file.metadata().map_err(fail)?.len();
+    Ok((file, size))
 }
 
 /// Keeps the error of a connection, so that it is not taken for one of the disk.

@@ -12,7 +12,7 @@ use crate::artifact::{Artifact, Basis, Commit, HubKind, HubPin, Name, Pin, Role}
 use crate::manifest::TreeWant;
 use crate::net::NetError;
 use crate::par;
-use crate::progress::bytes;
+use crate::text::bytes;
 use crate::tree::{Mode, Tree, TreeFile};
 
 mod account;

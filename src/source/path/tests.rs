@@ -158,13 +158,3 @@ fn fetch_takes_the_expected_bytes_only() {
     fs::remove_dir_all(world.at("raw")).unwrap();
     fetch("raw").unwrap();
 }
-
-#[test]
-fn only_regular_files_are_opened() {
-    let world = World::new(&["a"]);
-    assert!(open_regular(&world.at("a")).is_ok());
-    assert!(open_regular(&world.at("")).is_err());
-    let pipe = world.at("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    assert_eq!(open_regular(&pipe).unwrap_err().to_string(), "it is not a regular file");
-}
