@@ -6,8 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "effects: reads the model, writes the competition file")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -20,10 +20,11 @@ use super::files::{MAX_TEXT, read_text, replace, walk};
 use super::project::refuse_secrets;
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::competition::{self, Competition, Model, Standing};
-use crate::digest::{Digest, HashingReader};
+use crate::digest::Digest;
 use crate::manifest::{Manifest, TreeWant};
 use crate::source::{self, Context, Previous, Want};
 use crate::tensors;
+use crate::weights::kind::opens_as_tensors;
 use crate::weights::{Content, FileKind, Tensor, TensorListing, shown};
 
 /// A file this large is weights whatever its name.
@@ -185,9 +186,8 @@ fn bring(kind: &str, want: &TreeWant, session: &Session) -> Result<(Artifact, BT
     let previous = Previous { artifacts: &[], evidence: &[], upgrade: None };
     let resolved = provider.resolve(&Want::Tree { name: &name, role: Role::Model, want }, &previous, &cx)?;
     let Some(artifact) = resolved.artifacts.into_iter().next() else { bail!(Problem::new("the source has no files")) };
-    let opened = |path: &str| [".safetensors", ".gguf"].iter().any(|end| path.to_lowercase().ends_with(end));
     let tree = artifact.files.clone().unwrap_or_default();
-    let needed = tree.filter(|path| opened(path.as_str()));
+    let needed = tree.filter(|path| opens_as_tensors(path.as_str()));
     let part = Artifact { digest: needed.digest(), size: needed.size(), files: Some(needed.clone()), ..artifact.clone() };
     provider.fetch(&part, &cx)?;
     let (mut blobs, mut unopened) = (Vec::new(), Vec::new());
@@ -259,7 +259,7 @@ fn local(path: &Path, session: &Session) -> Result<Read> {
     let places = if meta.is_dir() { walk(path)? } else { vec![(name(), path.to_owned())] };
     let (mut files, mut tensors, mut unopened) = (Vec::new(), Vec::new(), Vec::new());
     for (name, place) in places {
-        let file = crate::source::path::open_regular(&place).with_context(|| failed(&place))?;
+        let file = crate::regular::open_regular(&place).with_context(|| failed(&place))?;
         let size = file.metadata().with_context(|| failed(&place))?.len();
         match tensors::file_kind(&file, &name).with_context(|| failed(&place))? {
             FileKind::Safetensors | FileKind::Gguf => {
@@ -271,9 +271,9 @@ fn local(path: &Path, session: &Session) -> Result<Read> {
             FileKind::Other if size < LARGE => continue,
             FileKind::Other => unopened.push(format!("`{name}` is in no format that is known here")),
         }
-        let mut reader = HashingReader::new(File::open(&place).with_context(|| failed(&place))?);
-        io::copy(&mut reader, &mut io::sink()).with_context(|| failed(&place))?;
-        let (digest, read) = reader.finish();
+        // The same file, not whatever has its name by now.
+        (&file).rewind().with_context(|| failed(&place))?;
+        let (digest, read) = Digest::of_reader(&file).with_context(|| failed(&place))?;
         if read != size {
             bail!(Problem::new(format!("`{}` changed while it was being read", place.display())));
         }

@@ -24,6 +24,7 @@ use crate::progress::Task;
 use crate::store::{Store, StoreError};
 use crate::tensors::{self, TensorsError};
 use crate::tree::{Tree, TreeFile};
+use crate::weights::kind::ends_in;
 use crate::weights::{FileKind, Header, MAX_DOCUMENT, Tensor, WeightsError};
 
 mod lora;
@@ -336,7 +337,7 @@ impl<'a> Sides<'a> {
 }
 
 fn may_hold_tensors(path: &str) -> bool {
-    [".safetensors", ".gguf", ".bin"].iter().any(|ending| path.to_ascii_lowercase().ends_with(ending))
+    ends_in(path, &["safetensors", "gguf", "bin"])
 }
 
 /// What differs at a path; `None` where nothing does.

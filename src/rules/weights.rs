@@ -7,6 +7,7 @@ use super::fit::adapters;
 use super::{Facts, Finding, Found, part};
 use crate::artifact::{Artifact, Role};
 use crate::competition::Standing;
+use crate::weights::kind::opens_as_tensors;
 use crate::weights::shown;
 
 /// Formats that run code when they are loaded.
@@ -138,7 +139,7 @@ pub(super) fn format(facts: &Facts) -> Vec<Finding> {
                         .at(evidence)
                         .next("save it anew; `pack inspect FILE` says the same of the file alone"),
                 ),
-                (None, _) if of_model || ends(path, &[".safetensors", ".gguf"]) || ends(path, &BESIDE) => {}
+                (None, _) if of_model || opens_as_tensors(path) || ends(path, &BESIDE) => {}
                 _ => found.push(
                     Finding::unknown(format!("`{path}` is in no format that is known here"))
                         .at(evidence)
@@ -222,7 +223,7 @@ pub(super) fn in_code(facts: &Facts) -> Vec<Finding> {
     let Some(code) = facts.lock.of_role(Role::Code).next() else { return Vec::new() };
     let mut found = Vec::new();
     for (path, digest, size) in files(code) {
-        if ends(path, &[".safetensors", ".gguf"]) || ends(path, &PICKLES) && size > 1 << 20 {
+        if opens_as_tensors(path) || ends(path, &PICKLES) && size > 1 << 20 {
             found.push(
                 Finding::fail(format!("`{path}` holds weights among the code"))
                     .at(part(code, path, digest))

@@ -99,8 +99,7 @@ impl Replays<'_> {
             let theirs = theirs.get(output).cloned().unwrap_or_default();
             let comparison = self.one(output, OutputClass::Weights, ours, &theirs, base)?;
             // Where there are tensors they count alone: a seed that is written beside them would differ always.
-            let holds_tensors =
-                ours.files().iter().any(|file| [".safetensors", ".gguf"].iter().any(|end| file.path.as_str().ends_with(end)));
+            let holds_tensors = ours.files().iter().any(|file| crate::weights::kind::opens_as_tensors(file.path.as_str()));
             differs |= match &comparison.tensors {
                 Some(tensors) => !tensors.differences.is_empty(),
                 None => !holds_tensors && !compare::judge(&comparison, None).is_confirmed(),
