@@ -357,9 +357,7 @@ fn hash_file(path: &Path) -> Result<Option<Digest>, ToolError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", path)(error)),
     };
-    let mut reader = HashingReader::new(file);
-    io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", path))?;
-    Ok(Some(reader.finish().0))
+    Ok(Some(Digest::of_reader(file).map_err(io_error("read", path))?.0))
 }
 
 fn download_uv(store: &Store, pinned: &UvWheel) -> Result<(), ToolError> {

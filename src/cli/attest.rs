@@ -23,6 +23,7 @@ use crate::attestation::{
 use crate::competition::Competition;
 use crate::digest::Digest;
 use crate::plan::ImageKind;
+use crate::text::acts_on_terminal;
 
 /// Where a project's envelopes lie, below its folder.
 pub const FOLDER: &str = ".pack/attestations";
@@ -390,16 +391,11 @@ pub fn text(shown: &Shown, whole: bool) -> String {
         let pretty = serde_json::to_string_pretty(&shown.predicate).unwrap_or_default();
         for line in pretty.lines() {
             let clean: String =
-                line.chars().flat_map(|c| if is_loud(c) { c.escape_unicode().collect() } else { vec![c] }).collect();
+                line.chars().flat_map(|c| if acts_on_terminal(c) { c.escape_unicode().collect() } else { vec![c] }).collect();
             out.push_str(&format!("  {clean}\n"));
         }
     }
     out
-}
-
-/// What a terminal would act on, or show as what it is not. JSON itself escapes only the first 32.
-fn is_loud(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn kind(shown: &Shown) -> String {

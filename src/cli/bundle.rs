@@ -24,10 +24,10 @@ use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::beside;
 use crate::path::ImagePath;
-use crate::progress::bytes;
 use crate::record::Record;
 use crate::source::pypi::Pypi;
 use crate::target::Target;
+use crate::text::bytes;
 use crate::text::count;
 use crate::tree::TreeFile;
 
@@ -108,9 +108,7 @@ pub fn bundle(project: &mut Project, file: &Path, options: Options, session: &Se
     let index = bundle::write(file, &documents, blobs, &session.store, &task)?;
     let refetch: Vec<&Artifact> = lock.artifacts.iter().filter(|artifact| bundle::is_public(artifact) && !with_inputs).collect();
     let open = fs::File::open(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let mut reader = crate::digest::HashingReader::new(open);
-    std::io::copy(&mut reader, &mut std::io::sink()).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let (digest, size) = reader.finish();
+    let (digest, size) = Digest::of_reader(open).with_context(|| format!("cannot read `{}`", file.display()))?;
     Ok(Outcome {
         file: file.to_owned(),
         digest,

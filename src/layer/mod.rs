@@ -411,9 +411,7 @@ impl<W: Write> LayerWriter<'_, '_, W> {
 
     fn file(&mut self, path: &ImagePath, mode: Mode, size: u64, content: &mut dyn Read, by: &str) -> Result<(), LayerError> {
         if let Some((there, first)) = self.listing.get(path).cloned() {
-            let mut hashed = HashingReader::new(content);
-            io::copy(&mut hashed, &mut io::sink())?;
-            let (digest, size) = hashed.finish();
+            let (digest, size) = Digest::of_reader(content)?;
             let same = there.mode == mode.bits() && there.kind == Kind::File { digest, size };
             return if same { Ok(()) } else { Err(collision(path, &first, by)) };
         }

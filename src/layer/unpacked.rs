@@ -213,9 +213,7 @@ fn same_as_listed(root: &Path, listed: &BTreeMap<ImagePath, Line>, task: &Task) 
 
 fn digest_of(path: &Path, task: &Task) -> Result<Digest, StoreError> {
     let file = File::open(path).map_err(io_error("open", path))?;
-    let mut reader = HashingReader::new(Counted { inner: file, task });
-    io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", path))?;
-    Ok(reader.finish().0)
+    Ok(Digest::of_reader(Counted { inner: file, task }).map_err(io_error("read", path))?.0)
 }
 
 /// Tells a task what passes.
