@@ -1,6 +1,6 @@
 //! Pylock: reads `pylock.toml` (PEP 751), the author's own or what uv answers.
 //!
-//! Part of the `pypi` source; pure. Must never guess at a lock-version it does not know.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. Must never guess at a lock-version it does not know.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -1,6 +1,7 @@
 //! Simple: what an index lists of one project (PEP 503 HTML, PEP 691 JSON), and which versions have no wheel.
 //!
-//! Part of the `pypi` source; pure. Must never fail on one odd file: indexes list files of twenty years.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. Must never fail on one odd file: indexes list files
+//! of twenty years.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;

@@ -1,8 +1,8 @@
 //! uv.lock: reads the lock of uv's own projects, version 1.
 //!
-//! Part of the `pypi` source; pure. What the project needs is followed from its own entry, with the markers
-//! and extras that stand there; development groups are not the submission's. Must never guess at a version it
-//! does not know, nor take a package without a hash.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. What the project needs is followed from its own
+//! entry, with the markers and extras that stand there; development groups are not the submission's. Must never guess
+//! at a version it does not know, nor take a package without a hash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
