@@ -1,5 +1,7 @@
 //! Tests of Debian packages: what is taken, and each thing that is refused.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files")]
+
 use std::io::{Cursor, Write as _};
 
 use proptest::prelude::*;

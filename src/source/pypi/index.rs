@@ -4,6 +4,8 @@
 //! to it. `[python.indexes]` comes before both. No host is known here. Must never show a user name or password of an
 //! address.
 
+#![allow(clippy::disallowed_methods, reason = "effects: reads folders of links")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
