@@ -11,6 +11,28 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::digest::Digest;
 use crate::tree::Tree;
 
+/// What a bundle's name ends with, so that it never counts as code.
+pub const BUNDLE_ENDING: &str = ".pack.tar";
+
+/// Which of a submission's images.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ImageKind {
+    /// Everything it needs to answer.
+    Serve,
+    /// The steps' runtime and code; inputs are mounted.
+    Train,
+}
+
+impl ImageKind {
+    /// The word, as in `--image`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ImageKind::Serve => "serve",
+            ImageKind::Train => "train",
+        }
+    }
+}
+
 /// The name of an artifact, a step or a submission: it becomes a folder's name in an image.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(String);
@@ -262,7 +284,7 @@ impl WheelPlace {
         let last = self.as_str().rsplit('/').next().unwrap_or_default();
         match self {
             WheelPlace::Path(_) => last.to_owned(),
-            WheelPlace::Url(_) => crate::text::percent_decoded(last),
+            WheelPlace::Url(_) => crate::text::percent_decoded(last).unwrap_or_else(|| last.to_owned()),
         }
     }
 }

@@ -180,6 +180,18 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
+impl Digest {
+    /// Digest and number of all bytes that a reader gives.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn of_reader(reader: impl Read) -> io::Result<(Self, u64)> {
+        let mut reader = HashingReader::new(reader);
+        io::copy(&mut reader, &mut io::sink())?;
+        Ok(reader.finish())
+    }
+}
+
 /// A writer that hashes and counts what passes through it.
 pub struct HashingWriter<W> {
     inner: W,
@@ -235,9 +247,7 @@ mod tests {
     #[test]
     fn reader_and_writer_agree_with_of() {
         let data = vec![7u8; 100_000];
-        let mut reader = HashingReader::new(&data[..]);
-        io::copy(&mut reader, &mut io::sink()).unwrap();
-        assert_eq!(reader.finish(), (Digest::of(&data), 100_000));
+        assert_eq!(Digest::of_reader(&data[..]).unwrap(), (Digest::of(&data), 100_000));
         let mut writer = HashingWriter::new(Vec::new());
         writer.write_all(&data).unwrap();
         let (_, digest, count) = writer.finish();

@@ -1,12 +1,13 @@
 //! `pack`: a reproducible submission packager for machine-learning competitions.
 //!
-//! Modules are listed in layer order. A module may use what stands above it, never what stands below.
-//! Layers 0 to 2 are pure: no file, socket, process, clock or environment.
+//! Modules are listed by layer, and within a layer by name. A module may use its own layer and those above it, never
+//! one below. Layers 0 to 2 are pure: no file, socket, process, clock or environment.
 
 // 0 words: small value types
 pub mod artifact;
 pub mod digest;
 pub mod path;
+pub mod text;
 pub mod tree;
 
 // 1 documents: text to types and back
@@ -17,7 +18,6 @@ pub mod competition;
 pub mod lockfile;
 pub mod manifest;
 pub mod record;
-pub mod text;
 pub mod weights;
 
 // 2 decisions: pure functions, documents in, documents out
@@ -45,6 +45,7 @@ pub mod net;
 pub mod par;
 pub mod pipe;
 pub mod progress;
+pub mod regular;
 pub mod runner;
 pub mod search;
 pub mod source;

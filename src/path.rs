@@ -137,8 +137,12 @@ impl ImagePath {
     }
 
     /// Where a link at this path with `target` points, as a path in the image; an error where the target
-    /// leaves the root. `target` may be absolute (`/usr/lib`) or relative to the link's folder.
+    /// leaves the root or holds a control character. `target` may be absolute (`/usr/lib`) or relative to the link's folder.
     pub fn resolve_link(&self, target: &str) -> Result<Option<ImagePath>, PathError> {
+        let shown = || target.chars().take(80).flat_map(char::escape_debug).collect();
+        if target.chars().any(char::is_control) {
+            return Err(PathError::Control(shown()));
+        }
         let mut stack: Vec<&str> = Vec::new();
         if !target.starts_with('/') {
             stack.extend(self.0.split('/'));
@@ -149,7 +153,7 @@ impl ImagePath {
                 "" | "." => {}
                 ".." => {
                     if stack.pop().is_none() {
-                        return Err(PathError::Climbs(target.chars().take(80).flat_map(char::escape_debug).collect()));
+                        return Err(PathError::Climbs(shown()));
                     }
                 }
                 name => stack.push(name),
@@ -234,6 +238,9 @@ mod tests {
         assert_eq!(at.resolve_link("/etc/x").unwrap().unwrap().as_str(), "etc/x");
         assert_eq!(at.resolve_link("/").unwrap(), None);
         assert!(at.resolve_link("../../../x").is_err());
+        // A name that is left again is in the target all the same.
+        assert_eq!(at.resolve_link("x y/../b").unwrap().unwrap().as_str(), "usr/lib/b");
+        assert!(matches!(at.resolve_link("x\ny/../b"), Err(PathError::Control(_))));
     }
 
     proptest! {

@@ -25,8 +25,9 @@ mod texts;
 
 pub use texts::{environment, step_environment};
 
+pub use crate::artifact::ImageKind;
 /// The plan version this `pack` follows.
-pub const VERSION: u32 = 1;
+pub use crate::lockfile::PLAN_VERSION as VERSION;
 
 /// From this size on, in bytes, a file of a model, data set or weights has a layer of its own.
 pub const LARGE: u64 = 16 << 20;
@@ -37,25 +38,6 @@ const MOST_WHEEL_LAYERS: usize = 16;
 /// Large files with a layer of their own, at most; the largest ones. With the above and the eight grouped
 /// layers an image stays at 64 layers at most.
 const MOST_FILE_LAYERS: usize = 39;
-
-/// Which of a submission's images.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum ImageKind {
-    /// Everything it needs to answer.
-    Serve,
-    /// The steps' runtime and code; inputs are mounted.
-    Train,
-}
-
-impl ImageKind {
-    /// The word, as in `--image`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ImageKind::Serve => "serve",
-            ImageKind::Train => "train",
-        }
-    }
-}
 
 /// An image to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+pub use crate::text::{bytes, duration};
+
 /// How much is said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verbosity {
@@ -193,55 +195,6 @@ impl Drop for Task {
         {
             let done = plain.done.load(std::sync::atomic::Ordering::Relaxed);
             eprintln!("{}: {} in {:.1} s", plain.name, bytes(done), plain.began.elapsed().as_secs_f64());
-        }
-    }
-}
-
-/// Seconds as a person reads them.
-pub fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0) as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// Bytes as a person reads them: decimal units, three digits.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    if n < 1000 {
-        return format!("{n} B");
-    }
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = if value < 9.995 {
-        2
-    } else if value < 99.95 {
-        1
-    } else {
-        0
-    };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn bytes_read_well() {
-        for (n, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.00 kB"),
-            (3_165_901_114, "3.17 GB"),
-            (999_600, "1.00 MB"),
-            (15_500_000, "15.5 MB"),
-        ] {
-            assert_eq!(super::bytes(n), text);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::bundle;
-use crate::source::path::open_regular;
+use crate::regular::open_regular;
 
 /// Something that can be verified or compared.
 #[derive(Clone, PartialEq, Eq, Debug)]

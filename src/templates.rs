@@ -1,6 +1,7 @@
 //! Starter projects that `pack init` writes. The same files stand under `examples/`.
 //!
-//! Layer 2 (decisions): embedded data. A test holds each list equal to its folder.
+//! Layer 2 (decisions): embedded data. A test holds each list equal to its folder. Must never hold a file that the
+//! folder does not.
 
 /// A starter project.
 pub struct Template {

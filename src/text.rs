@@ -1,6 +1,6 @@
 //! Diagnostics for text that a person wrote: line, column, what is wrong, what was perhaps meant; and words for numbers.
 //!
-//! Layer 1 (documents): pure. Used for pack.toml, competition files and locks alike. Must never print the
+//! Layer 0 (words): pure. Used for pack.toml, competition files and locks alike. Must never print the
 //! value of a key, which may be a secret; the name of a key is enough.
 
 use serde::de::DeserializeOwned;
@@ -109,17 +109,82 @@ pub fn count(number: impl std::fmt::Display, one: &str, several: &str) -> String
     format!("{number} {word}")
 }
 
-/// `%2B` to `+`; what is not a valid escape stays.
-pub fn percent_decoded(text: &str) -> String {
-    let raw = text.as_bytes();
-    let mut out = Vec::with_capacity(raw.len());
-    let mut at = 0;
-    while at < raw.len() {
-        let byte = (raw[at] == b'%').then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok())).flatten();
-        out.push(byte.unwrap_or(raw[at]));
-        at += if byte.is_some() { 3 } else { 1 };
+/// Seconds as a person reads them.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
-    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Bytes as a person reads them: decimal units, three digits.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    if n < 1000 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// An error with all that lies beneath it, on one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
+/// The first `most` characters of a text from outside, escaped, with a mark where there are more.
+pub fn shown(text: &str, most: usize) -> String {
+    let mut out: String = text.chars().take(most).flat_map(char::escape_debug).collect();
+    if text.chars().nth(most).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// What a terminal acts on, or shows as what it is not: escapes, bells, and marks that have no width or turn the
+/// direction of writing.
+pub fn acts_on_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `%2B` to `+`; what is no escape stays. `None` where the bytes are no UTF-8.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        match (bytes[at], digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
 }
 
 /// A JSON text in which nothing acts on a terminal or turns the direction of writing: such characters, which stand
@@ -127,9 +192,7 @@ pub fn percent_decoded(text: &str) -> String {
 pub fn harmless_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let acts = (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if acts { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+        if c != '\n' && acts_on_terminal(c) { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
     out
 }
@@ -140,7 +203,7 @@ mod tests {
 
     #[derive(serde::Deserialize, Debug)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "its keys are named, never read")]
     struct Sample {
         command: Option<String>,
         packages: Option<u8>,
@@ -174,6 +237,61 @@ mod tests {
     #[test]
     fn one_is_not_several() {
         assert_eq!([0, 1, 2, 11].map(|n| count(n, "file", "files")), ["0 files", "1 file", "2 files", "11 files"]);
+    }
+
+    #[test]
+    fn bytes_read_well() {
+        for (n, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (3_165_901_114, "3.17 GB"),
+            (999_600, "1.00 MB"),
+            (15_500_000, "15.5 MB"),
+        ] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_harmless() {
+        assert_eq!((shown("a\nb", 3), shown("éé", 1), shown("", 0)), ("a\\nb".into(), "é…".into(), String::new()));
+        for harmless in ['a', ' ', 'é', '中', '…', '\u{301}'] {
+            assert!(!acts_on_terminal(harmless), "{harmless}");
+        }
+        for acts in ['\x1b', '\x07', '\n', '\u{9b}', '\u{200b}', '\u{200e}', '\u{2028}', '\u{202e}', '\u{2066}', '\u{feff}'] {
+            assert!(acts_on_terminal(acts), "{acts:?}");
+        }
+        assert_eq!(harmless_json("{\n\"\u{202e}\u{200b}é\"}"), "{\n\"\\u202e\\u200bé\"}");
+    }
+
+    #[test]
+    fn causes_follow_each_other() {
+        let cause = std::io::Error::other("no room");
+        let error = crate::tool::ToolError::Io { action: "write", path: "a".into(), source: cause };
+        assert_eq!(with_causes(&error), "cannot write `a`: no room");
+        assert_eq!(with_causes(&std::io::Error::other("alone")), "alone");
+    }
+
+    #[test]
+    fn escapes_of_addresses() {
+        for (text, expected) in [
+            ("a%2Bb", Some("a+b")),
+            ("%c3%A9", Some("é")),
+            ("é%20", Some("é ")),
+            ("%", Some("%")),
+            ("%2", Some("%2")),
+            ("%zz%2", Some("%zz%2")),
+            // A sign is no digit.
+            ("%+f%-1", Some("%+f%-1")),
+            // What was decoded is not decoded again.
+            ("%2%42B", Some("%2BB")),
+            ("%é0", Some("%é0")),
+            ("%ff", None),
+            ("%c3", None),
+        ] {
+            assert_eq!(percent_decoded(text).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

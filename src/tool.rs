@@ -9,15 +9,15 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::archive::{ArchiveError, ArchiveKind, Zip};
 use crate::digest::{Digest, HashingReader};
 use crate::progress::Progress;
-use crate::store::{Store, StoreError};
+use crate::store::{Scratch, Store, StoreError};
 
 pub mod git;
 
@@ -139,6 +139,9 @@ pub enum ToolError {
         #[source]
         source: io::Error,
     },
+    /// There is no folder to work in.
+    #[error("cannot make a folder for a helper program")]
+    Folder(#[source] StoreError),
     /// The store said no.
     #[error("cannot bring in uv {UV_VERSION}")]
     Store(#[source] StoreError),
@@ -172,57 +175,43 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Tool
     move |source| ToolError::Io { action, path, source }
 }
 
-/// A folder of our own below the store, gone when dropped.
+/// A folder of our own in the store, gone when dropped; of a killed process, with the next `store gc`.
 #[derive(Debug)]
-pub struct WorkFolder(PathBuf);
-
-static COUNTER: AtomicU64 = AtomicU64::new(0);
+pub struct WorkFolder(Scratch);
 
 impl WorkFolder {
     /// Makes an empty one.
     pub fn new(store: &Store) -> Result<Self, ToolError> {
-        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = store.root().join(format!("tools/.work-{}-{n}", std::process::id()));
-        // Left by a killed process that had our number.
-        drop(fs::remove_dir_all(&path));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error("create", &path))?;
-        Ok(Self(path))
+        store.scratch_folder().map(Self).map_err(ToolError::Folder)
     }
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 
     /// Writes a file into it.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, ToolError> {
-        let path = self.0.join(name);
+        let path = self.path().join(name);
         fs::write(&path, bytes).map_err(io_error("write", &path))?;
         Ok(path)
     }
 
     /// Makes a folder in it.
     pub fn folder(&self, name: &str) -> Result<PathBuf, ToolError> {
-        let path = self.0.join(name);
+        let path = self.path().join(name);
         fs::create_dir_all(&path).map_err(io_error("create", &path))?;
         Ok(path)
     }
 
     /// Reads a file out of it, if it is there.
     pub fn read(&self, name: &str) -> Result<Option<String>, ToolError> {
-        let path = self.0.join(name);
+        let path = self.path().join(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("read", &path)(error)),
         }
-    }
-}
-
-impl Drop for WorkFolder {
-    fn drop(&mut self) {
-        // What stays behind is small and is swept by the next process with this number.
-        drop(fs::remove_dir_all(&self.0));
     }
 }
 
@@ -354,7 +343,7 @@ fn pinned_uv(store: &Store, offline: bool, progress: &Progress) -> Result<PathBu
         download_uv(store, pinned)?;
     }
     let wheel = store.open_blob(&digest).map_err(ToolError::Store)?;
-    unpack(wheel, &program, expected)?;
+    unpack(store, wheel, &program, expected)?;
     Ok(program)
 }
 
@@ -368,9 +357,7 @@ fn hash_file(path: &Path) -> Result<Option<Digest>, ToolError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", path)(error)),
     };
-    let mut reader = HashingReader::new(file);
-    io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", path))?;
-    Ok(Some(reader.finish().0))
+    Ok(Some(Digest::of_reader(file).map_err(io_error("read", path))?.0))
 }
 
 fn download_uv(store: &Store, pinned: &UvWheel) -> Result<(), ToolError> {
@@ -396,42 +383,26 @@ fn download_uv(store: &Store, pinned: &UvWheel) -> Result<(), ToolError> {
 }
 
 /// Takes the program out of the wheel, whose digest has been checked, and puts it in place in one step.
-fn unpack(wheel: File, program: &Path, expected: Digest) -> Result<(), ToolError> {
-    let broken = |error: zip::result::ZipError| ToolError::NoUv { why: error.to_string() };
+fn unpack(store: &Store, wheel: File, program: &Path, expected: Digest) -> Result<(), ToolError> {
+    let broken = |error: ArchiveError| ToolError::NoUv { why: error.to_string() };
     let folder = program.parent().expect("the program lies in a folder of its own");
     fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-    let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".uv-{}-{n}", std::process::id()));
-    let result = (|| {
-        let mut archive = zip::ZipArchive::new(wheel).map_err(broken)?;
-        let mut member = archive.by_name(&format!("uv-{UV_VERSION}.data/scripts/uv")).map_err(broken)?;
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o755)
-            .open(&temporary)
-            .map_err(io_error("create", &temporary))?;
-        let mut reader = HashingReader::new(&mut member);
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            let n = reader.read(&mut buffer).map_err(io_error("unpack", &temporary))?;
-            if n == 0 {
-                break;
-            }
-            file.write_all(&buffer[..n]).map_err(io_error("write", &temporary))?;
-        }
-        let (found, _) = reader.finish();
-        if found != expected {
-            return Err(ToolError::Program { expected, found });
-        }
-        file.sync_all().map_err(io_error("write", &temporary))?;
-        drop(file);
-        fs::rename(&temporary, program).map_err(io_error("put in place", program))
-    })();
-    if result.is_err() {
-        drop(fs::remove_file(&temporary));
+    let work = WorkFolder::new(store)?;
+    let temporary = work.path().join("uv");
+    let mut archive = Zip::open(ArchiveKind::Wheel, wheel).map_err(broken)?;
+    let member = format!("uv-{UV_VERSION}.data/scripts/uv");
+    let member = archive.find(&member).ok_or_else(|| ToolError::NoUv { why: format!("its wheel has no `{member}`") })?;
+    let open = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary);
+    let mut file = open.map_err(io_error("create", &temporary))?;
+    let mut reader = HashingReader::new(archive.content(member).map_err(broken)?);
+    io::copy(&mut reader, &mut file).map_err(io_error("unpack", &temporary))?;
+    let (found, _) = reader.finish();
+    if found != expected {
+        return Err(ToolError::Program { expected, found });
     }
-    result
+    file.sync_all().map_err(io_error("write", &temporary))?;
+    drop(file);
+    fs::rename(&temporary, program).map_err(io_error("put in place", program))
 }
 
 /// A text with the user names and passwords of all addresses in it replaced.
@@ -461,6 +432,7 @@ pub fn redacted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::testing::{TestZip, ZipMember};
 
     #[test]
     fn versions_of_uv() {
@@ -503,5 +475,48 @@ mod tests {
         fs::write(place.join("uv"), "#!/bin/sh\ntouch /tmp/was-run\n").unwrap();
         let error = pinned_uv(&store, true, &Progress::silent()).unwrap_err();
         assert!(matches!(error, ToolError::Offline), "{error}");
+    }
+
+    #[test]
+    fn a_work_folder_is_garbage_once_nobody_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s"), &folder.path().join("m")).unwrap();
+        let (one, other) = (WorkFolder::new(&store).unwrap(), WorkFolder::new(&store).unwrap());
+        one.write("a", b"mine").unwrap();
+        let keep = std::collections::BTreeSet::new();
+        store.alone().unwrap().gc(&keep).unwrap();
+        assert_eq!(one.read("a").unwrap().as_deref(), Some("mine"), "somebody works in it");
+        let (gone, left) = (one.path().to_owned(), other.path().to_owned());
+        // As a killed process leaves it: still there, and held by nobody.
+        let hidden = folder.path().join("hidden");
+        fs::rename(&left, &hidden).unwrap();
+        drop((one, other));
+        fs::rename(&hidden, &left).unwrap();
+        assert!(!gone.exists() && left.exists());
+        store.alone().unwrap().gc(&keep).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn only_the_pinned_program_is_taken_out_of_a_wheel() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s"), &folder.path().join("m")).unwrap();
+        let program = store.root().join("tools/uv/uv");
+        let name = format!("uv-{UV_VERSION}.data/scripts/uv");
+        let pinned = Digest::of(b"uv");
+        let wheel = |name: &str, content: &[u8], before: &[u8]| {
+            let bytes = TestZip { prefix: before.to_vec(), ..TestZip::of(&[ZipMember::new(name, content)]) }.bytes();
+            let path = folder.path().join("wheel");
+            fs::write(&path, bytes).unwrap();
+            unpack(&store, File::open(path).unwrap(), &program, pinned)
+        };
+        let said = |found: Result<(), ToolError>| found.unwrap_err().to_string();
+        assert!(said(wheel("other", b"uv", b"")).contains("its wheel has no `uv-"));
+        assert!(said(wheel(&name, b"un", b"")).contains("wrong digest"));
+        assert!(said(wheel(&name, b"uv", b"#!/bin/sh\n")).contains("could not be brought in"));
+        assert!(!program.exists());
+        wheel(&name, b"uv", b"").unwrap();
+        assert_eq!(fs::read(&program).unwrap(), b"uv");
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&program).unwrap().permissions()) & 0o111, 0o111);
     }
 }

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 
 use super::tar::{self, Indexed, TarKind, count_line};
 use super::{Archive, ArchiveError, ArchiveKind, Entry, Kind, MAX_DOCUMENT, Place, at_most, inflated_cap};
@@ -226,14 +225,13 @@ struct Deb {
     at: Vec<u64>,
 }
 
-/// A package in its unpacked form, on a system with merged /usr. `spool` is a folder for the unnamed file
-/// that holds the decompressed content until the archive is dropped.
-pub fn deb(file: File, spool: &Path) -> Result<Box<dyn Archive>, ArchiveError> {
+/// A package in its unpacked form, on a system with merged /usr. `spool` is an empty file that holds the
+/// decompressed content until the archive is dropped.
+pub fn deb(file: File, spool: File) -> Result<Box<dyn Archive>, ArchiveError> {
     open(file, spool)
 }
 
-fn open<R: Read + Seek>(mut reader: R, spool: &Path) -> Result<Box<dyn Archive>, ArchiveError> {
-    let mut spool = tempfile::tempfile_in(spool).map_err(io_error)?;
+fn open<R: Read + Seek>(mut reader: R, mut spool: File) -> Result<Box<dyn Archive>, ArchiveError> {
     let members = data_index(&mut reader, &mut spool)?;
     let (mut entries, mut at) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
     for Indexed { path, kind } in members {

@@ -83,9 +83,5 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
 
 /// A text from outside as it may be printed: escaped, and not too long.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(200).flat_map(char::escape_debug).collect();
-    if text.chars().nth(200).is_some() {
-        shown.push('…');
-    }
-    shown
+    crate::text::shown(text, 200)
 }

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::statement::{Statement, Subject};
 use super::{BUILDER, IMAGE_BUILD, PROVENANCE, TRAINING};
+use crate::artifact::ImageKind;
 use crate::artifact::{Artifact, HubKind, Name, Pin, WheelPlace};
 use crate::digest::Digest;
 use crate::lockfile::Lockfile;
-use crate::plan::ImageKind;
 use crate::record::StepRecord;
 
 /// An image that was built.

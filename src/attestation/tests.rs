@@ -4,10 +4,10 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::artifact::ImageKind;
 use crate::artifact::Name;
 use crate::digest::Digest;
 use crate::lockfile::CompetitionPin;
-use crate::plan::ImageKind;
 
 fn key(n: u8) -> SigningKey {
     SigningKey::from_seed(&[n; 32])

@@ -33,8 +33,7 @@ pub use write::{Document, write};
 pub const VERSION: u32 = 1;
 /// The first member.
 pub const INDEX: &str = "bundle.json";
-/// What a bundle's name ends with, so that it never counts as code.
-pub const ENDING: &str = ".pack.tar";
+pub use crate::artifact::BUNDLE_ENDING as ENDING;
 /// Where a project's envelopes lie, below its folder.
 pub const ENVELOPES: &str = ".pack/attestations/";
 

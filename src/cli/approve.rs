@@ -6,8 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "effects: reads the model, writes the competition file")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -16,17 +16,17 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Val
 
 use super::Session;
 use super::error::Problem;
-use super::project::{read_at_most, refuse_secrets};
+use super::files::{MAX_TEXT, read_text, replace, walk};
+use super::project::refuse_secrets;
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::competition::{self, Competition, Model, Standing};
-use crate::digest::{Digest, HashingReader};
+use crate::digest::Digest;
 use crate::manifest::{Manifest, TreeWant};
 use crate::source::{self, Context, Previous, Want};
 use crate::tensors;
+use crate::weights::kind::opens_as_tensors;
 use crate::weights::{Content, FileKind, Tensor, TensorListing, shown};
 
-/// Bytes of a competition file at most.
-const MAX_TEXT: u64 = 4 << 20;
 /// A file this large is weights whatever its name.
 const LARGE: u64 = 64 << 20;
 
@@ -92,7 +92,7 @@ struct Read {
 pub fn approve(options: &Options, session: &Session) -> Result<Outcome> {
     let path = file(options.competition.as_deref())?;
     let failed = || format!("cannot read competition `{}`", path.display());
-    let text = read_at_most(&path, MAX_TEXT).with_context(failed)?;
+    let text = read_text(&path, MAX_TEXT).with_context(failed)?;
     let named = path.display().to_string();
     refuse_secrets(&named, text.as_bytes())?;
     let competition = Competition::parse(&named, &text)?;
@@ -129,7 +129,8 @@ pub fn approve(options: &Options, session: &Session) -> Result<Outcome> {
             text.len()
         )));
     }
-    replace(&path, &text)?;
+    // An organizer may keep it behind a link.
+    replace(&fs::canonicalize(&path).with_context(failed)?, &text)?;
     Ok(Outcome {
         competition: path,
         model,
@@ -147,7 +148,7 @@ fn file(named: Option<&str>) -> Result<PathBuf> {
     let named = match named {
         Some(named) => named.to_owned(),
         None => {
-            let manifest = read_at_most(Path::new("pack.toml"), MAX_TEXT);
+            let manifest = read_text(Path::new("pack.toml"), MAX_TEXT);
             let Ok(text) = manifest else {
                 bail!(Problem::new("there is no pack.toml here that would name a competition").help("say `--competition FILE`"));
             };
@@ -185,9 +186,8 @@ fn bring(kind: &str, want: &TreeWant, session: &Session) -> Result<(Artifact, BT
     let previous = Previous { artifacts: &[], evidence: &[], upgrade: None };
     let resolved = provider.resolve(&Want::Tree { name: &name, role: Role::Model, want }, &previous, &cx)?;
     let Some(artifact) = resolved.artifacts.into_iter().next() else { bail!(Problem::new("the source has no files")) };
-    let opened = |path: &str| [".safetensors", ".gguf"].iter().any(|end| path.to_lowercase().ends_with(end));
     let tree = artifact.files.clone().unwrap_or_default();
-    let needed = tree.filter(|path| opened(path.as_str()));
+    let needed = tree.filter(|path| opens_as_tensors(path.as_str()));
     let part = Artifact { digest: needed.digest(), size: needed.size(), files: Some(needed.clone()), ..artifact.clone() };
     provider.fetch(&part, &cx)?;
     let (mut blobs, mut unopened) = (Vec::new(), Vec::new());
@@ -255,17 +255,11 @@ fn wheel(rest: &str, options: &Options, session: &Session) -> Result<Read> {
 fn local(path: &Path, session: &Session) -> Result<Read> {
     let failed = |path: &Path| format!("cannot read `{}`", path.display());
     let meta = fs::metadata(path).with_context(|| failed(path))?;
-    let mut places = Vec::new();
-    if meta.is_dir() {
-        walk(path, path, &mut places)?;
-    } else {
-        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        places.push((name, path.to_owned()));
-    }
-    places.sort();
+    let name = || path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let places = if meta.is_dir() { walk(path)? } else { vec![(name(), path.to_owned())] };
     let (mut files, mut tensors, mut unopened) = (Vec::new(), Vec::new(), Vec::new());
     for (name, place) in places {
-        let file = crate::source::path::open_regular(&place).with_context(|| failed(&place))?;
+        let file = crate::regular::open_regular(&place).with_context(|| failed(&place))?;
         let size = file.metadata().with_context(|| failed(&place))?.len();
         match tensors::file_kind(&file, &name).with_context(|| failed(&place))? {
             FileKind::Safetensors | FileKind::Gguf => {
@@ -277,9 +271,9 @@ fn local(path: &Path, session: &Session) -> Result<Read> {
             FileKind::Other if size < LARGE => continue,
             FileKind::Other => unopened.push(format!("`{name}` is in no format that is known here")),
         }
-        let mut reader = HashingReader::new(File::open(&place).with_context(|| failed(&place))?);
-        io::copy(&mut reader, &mut io::sink()).with_context(|| failed(&place))?;
-        let (digest, read) = reader.finish();
+        // The same file, not whatever has its name by now.
+        (&file).rewind().with_context(|| failed(&place))?;
+        let (digest, read) = Digest::of_reader(&file).with_context(|| failed(&place))?;
         if read != size {
             bail!(Problem::new(format!("`{}` changed while it was being read", place.display())));
         }
@@ -287,21 +281,6 @@ fn local(path: &Path, session: &Session) -> Result<Read> {
     }
     let source = path.file_name().map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned());
     Ok(Read { source: format!("path:{source}"), name: None, files, tensors, unopened })
-}
-
-/// Files below a folder; links to files count as files, as in the Hub's own cache.
-fn walk(root: &Path, folder: &Path, found: &mut Vec<(String, PathBuf)>) -> Result<()> {
-    let failed = || format!("cannot read `{}`", folder.display());
-    for entry in fs::read_dir(folder).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
-        let path = entry.path();
-        if entry.file_type().with_context(failed)?.is_dir() {
-            walk(root, &path, found)?;
-        } else if let Ok(name) = path.strip_prefix(root) {
-            found.push((name.to_string_lossy().into_owned(), path.clone()));
-        }
-    }
-    Ok(())
 }
 
 /// An entry on its way into the document.
@@ -438,20 +417,6 @@ fn push_lines(array: &mut Array, entries: Vec<InlineTable>) -> usize {
         array.set_trailing("\n");
     }
     count
-}
-
-/// Replaces a file as a whole, with the mode that it had.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let failed = || format!("cannot write `{}`", path.display());
-    let real = fs::canonicalize(path).with_context(failed)?;
-    let folder = real.parent().unwrap_or(Path::new("."));
-    let mode = fs::metadata(&real).with_context(failed)?.permissions();
-    let mut file = tempfile::Builder::new().prefix(".pack-approve-").tempfile_in(folder).with_context(failed)?;
-    file.write_all(text.as_bytes()).with_context(failed)?;
-    file.as_file().set_permissions(mode).with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
-    file.persist(&real).with_context(failed)?;
-    Ok(())
 }
 
 /// The outcome for a person.

@@ -452,9 +452,9 @@ pub(super) enum CompetitionCommand {
 
 #[derive(Subcommand)]
 pub(super) enum ImageCommand {
-    /// List an OCI layout's images and layers, hashing every byte
+    /// List the images and layers of an OCI layout or an archive, hashing every byte
     Ls {
-        /// The layout [default: `image` here]
+        /// The layout, or one file that `pack build` wrote [default: `image` here]
         #[arg(default_value = "image")]
         layout: PathBuf,
         /// List the files too

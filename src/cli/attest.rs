@@ -6,9 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads and writes envelopes")]
 
-use std::fs::{self, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +15,7 @@ use serde_json::Value;
 
 use super::check::competition_here;
 use super::error::Problem;
+use super::files::{read_bytes, read_text, replace};
 use super::project::{Project, load_competition};
 use crate::attestation::{
     ENDING, Envelope, EnvelopeError, MAX_ENVELOPE, PROVENANCE, PublicKey, SUMMARY, SigningKey, Statement, TRAINING, VERIFICATION,
@@ -24,7 +23,7 @@ use crate::attestation::{
 use crate::competition::Competition;
 use crate::digest::Digest;
 use crate::plan::ImageKind;
-use crate::source::path::open_regular;
+use crate::text::acts_on_terminal;
 
 /// Where a project's envelopes lie, below its folder.
 pub const FOLDER: &str = ".pack/attestations";
@@ -164,29 +163,21 @@ fn typed(text: &str) -> Result<PublicKey> {
         return text.parse().with_context(|| "--key is no key and no file".to_owned());
     }
     let path = Path::new(text);
-    let bytes = read_at_most(path, 4096)?;
-    let line = String::from_utf8(bytes).map_err(|_| Problem::new(format!("`{}` is not UTF-8", path.display())))?;
+    let line = read_text(path, 4096)?;
     line.trim_ascii().parse().with_context(|| format!("cannot take the key in `{}`", path.display()))
-}
-
-fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let failed = || format!("cannot read `{}`", path.display());
-    let mut bytes = Vec::new();
-    open_regular(path).with_context(failed)?.take(most + 1).read_to_end(&mut bytes).with_context(failed)?;
-    Ok(bytes)
 }
 
 /// Says what one envelope holds. It is read whatever its signature, and the answer says what that is worth.
 pub fn show(file: &Path, options: &Options) -> Result<Shown> {
     let known = Known::find(options)?;
-    let envelope = Envelope::parse(&read_at_most(file, MAX_ENVELOPE)?)?;
+    let envelope = Envelope::parse(&read_bytes(file, MAX_ENVELOPE)?)?;
     let statement = envelope.unverified()?;
     Ok(judged(file, &envelope, &statement, &known, options))
 }
 
 /// Lines about an envelope's form, without a word on its signature.
 pub fn inspect(file: &Path) -> Result<Vec<String>> {
-    let envelope = Envelope::parse(&read_at_most(file, MAX_ENVELOPE)?)?;
+    let envelope = Envelope::parse(&read_bytes(file, MAX_ENVELOPE)?)?;
     let statement = envelope.unverified()?;
     let mut lines = vec![
         "signature not checked: `pack attest verify` does".to_owned(),
@@ -210,7 +201,7 @@ pub fn verify(files: &[PathBuf], options: &Options) -> Result<Verdict> {
     let envelopes = files
         .iter()
         .map(|file| {
-            let bytes = read_at_most(file, MAX_ENVELOPE)?;
+            let bytes = read_bytes(file, MAX_ENVELOPE)?;
             let read = Envelope::parse(&bytes).and_then(|envelope| Ok((envelope.unverified()?, envelope)));
             Ok(match read {
                 Ok((statement, envelope)) => judged(file, &envelope, &statement, &known, options),
@@ -322,7 +313,7 @@ pub fn built_beside(project: &Project) -> Vec<(ImageKind, Digest, String)> {
     let Some(lock) = project.need_lock().ok().map(|lock| Digest::of(lock.emit().as_bytes())) else { return found };
     for entry in fs::read_dir(project.root.join(FOLDER)).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().escape_debug().to_string();
-        let bytes = read_at_most(&entry.path(), MAX_ENVELOPE).ok();
+        let bytes = read_bytes(&entry.path(), MAX_ENVELOPE).ok();
         let statement = bytes.and_then(|bytes| Envelope::parse(&bytes).ok()?.unverified().ok());
         // A statement about another lock says nothing of this one.
         let Some(statement) = statement.filter(|statement| about(statement, &lock) == About::ThisBuild) else { continue };
@@ -346,14 +337,7 @@ pub fn sign_and_write(statement: &Statement, key: &SigningKey, folder: &Path) ->
     let digest = Digest::of(text.as_bytes()).hex();
     let path = folder.join(format!("{}-{}{ENDING}", label(statement), &digest[..16]));
     fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".tmp-").permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))?;
+    replace(&path, &text)?;
     Ok(path)
 }
 
@@ -407,16 +391,11 @@ pub fn text(shown: &Shown, whole: bool) -> String {
         let pretty = serde_json::to_string_pretty(&shown.predicate).unwrap_or_default();
         for line in pretty.lines() {
             let clean: String =
-                line.chars().flat_map(|c| if is_loud(c) { c.escape_unicode().collect() } else { vec![c] }).collect();
+                line.chars().flat_map(|c| if acts_on_terminal(c) { c.escape_unicode().collect() } else { vec![c] }).collect();
             out.push_str(&format!("  {clean}\n"));
         }
     }
     out
-}
-
-/// What a terminal would act on, or show as what it is not. JSON itself escapes only the first 32.
-fn is_loud(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn kind(shown: &Shown) -> String {

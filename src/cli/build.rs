@@ -20,9 +20,9 @@ use crate::image::{Image, Layout, Shape, Written, write_archive};
 use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale};
 use crate::plan::{self, ImageKind, Plan};
-use crate::progress::bytes;
 use crate::source::fits::misfit;
 use crate::step;
+use crate::text::bytes;
 
 /// What to build and where.
 pub struct Options {

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +14,7 @@ use serde::Serialize;
 
 use super::build::{current_lock, stale_outputs};
 use super::error::Problem;
+use super::files::read_bytes;
 use super::project::{Project, refuse_secrets};
 use super::{Session, attest, lock};
 use crate::artifact::{Artifact, Name, Pin, Role};
@@ -24,11 +24,10 @@ use crate::digest::Digest;
 use crate::lockfile::Lockfile;
 use crate::manifest::beside;
 use crate::path::ImagePath;
-use crate::progress::bytes;
 use crate::record::Record;
-use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
 use crate::target::Target;
+use crate::text::bytes;
 use crate::text::count;
 use crate::tree::TreeFile;
 
@@ -110,9 +109,7 @@ pub fn bundle(project: &mut Project, file: &Path, options: Options, session: &Se
     let index = bundle::write(file, &documents, blobs, &session.store, &task)?;
     let refetch: Vec<&Artifact> = lock.artifacts.iter().filter(|artifact| bundle::is_public(artifact) && !with_inputs).collect();
     let open = fs::File::open(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let mut reader = crate::digest::HashingReader::new(open);
-    std::io::copy(&mut reader, &mut std::io::sink()).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let (digest, size) = reader.finish();
+    let (digest, size) = Digest::of_reader(open).with_context(|| format!("cannot read `{}`", file.display()))?;
     Ok(Outcome {
         file: file.to_owned(),
         digest,
@@ -240,7 +237,7 @@ fn documents(project: &Project, lock: &str, record: Option<&Record>) -> Result<V
     if let Some(python) = &project.manifest.python {
         for (file, digest) in Pypi::inputs(python, &project.root)? {
             let path = ImagePath::new(&file)?;
-            let bytes = read(&path.under(&project.root), TEXT)?;
+            let bytes = read_bytes(&path.under(&project.root), TEXT)?;
             if Digest::of(&bytes) != digest {
                 bail!(Problem::new(format!("`{path}` changed while it was being read")).help("run the command again"));
             }
@@ -267,7 +264,7 @@ fn envelopes(root: &Path, lock: &Digest, keys: &BTreeSet<String>) -> Result<(Vec
         let entry = entry.with_context(|| format!("cannot read `{}`", folder.display()))?;
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.ends_with(ENDING) && !name.starts_with('.')) else { continue };
-        let bytes = read(&entry.path(), MAX_ENVELOPE)?;
+        let bytes = read_bytes(&entry.path(), MAX_ENVELOPE)?;
         let envelope = Envelope::parse(&bytes).with_context(|| format!("`{}` cannot be handed in", entry.path().display()))?;
         // A step's statement stays as long as the lock or the Record has what it made.
         let left = match envelope.unverified().ok().map(|statement| attest::about(&statement, lock)) {
@@ -289,16 +286,6 @@ fn envelopes(root: &Path, lock: &Digest, keys: &BTreeSet<String>) -> Result<(Vec
     }
     left_out.sort();
     Ok((found, left_out, is_built))
-}
-
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let failed = || format!("cannot read `{}`", path.display());
-    let mut bytes = Vec::new();
-    open_regular(path).with_context(failed)?.take(most + 1).read_to_end(&mut bytes).with_context(failed)?;
-    if bytes.len() as u64 > most {
-        bail!(Problem::new(format!("`{}` has more than {most} bytes", path.display())));
-    }
-    Ok(bytes)
 }
 
 /// What opening did.

@@ -9,8 +9,10 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use crate::progress::{Progress, Running, bytes};
+use crate::progress::{Progress, Running};
 use crate::runner::Event;
+use crate::text::acts_on_terminal;
+use crate::text::bytes;
 
 /// Bytes of a line that are kept.
 const LINE: usize = 4096;
@@ -125,10 +127,7 @@ pub fn clean(line: &[u8]) -> String {
     for c in String::from_utf8_lossy(line).chars() {
         match c {
             '\t' => out.push(c),
-            // Escapes, bells, and marks that turn the direction of writing.
-            c if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                out.extend(c.escape_unicode());
-            }
+            c if acts_on_terminal(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }

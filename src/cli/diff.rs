@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::Session;
 use super::error::Problem;
+use super::files::{MAX_LOCK, MAX_TEXT, read_bytes, read_text, walk};
 use super::lock::refreshed;
 use super::project::Project;
 use crate::artifact::Name;
@@ -32,6 +33,7 @@ use crate::manifest::OutputClass;
 use crate::par;
 use crate::path::ImagePath;
 use crate::progress::Task;
+use crate::regular::open_regular;
 use crate::store::Scratch;
 use crate::target::Target;
 use crate::tensors;
@@ -42,8 +44,6 @@ use crate::weights::{FileKind, shown};
 const MOST_LINES: usize = 8;
 /// Bytes of a file whose lines are shown.
 const MAX_LINE_BYTES: u64 = 1 << 20;
-/// Bytes of a lock or a manifest that is read.
-const MAX_TEXT: u64 = 64 << 20;
 
 /// What two things are, and how they differ.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -112,7 +112,7 @@ fn kind(path: &Path) -> Result<Kind> {
     if !meta.is_file() {
         bail!(Problem::new(format!("`{}` is neither a regular file nor a folder", path.display())));
     }
-    let mut file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let mut file = open_regular(path).with_context(|| format!("cannot open `{}`", path.display()))?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     if let FileKind::Safetensors | FileKind::Gguf = tensors::file_kind(&file, &name)? {
         return Ok(Kind::Weights);
@@ -248,19 +248,12 @@ fn image_lines(images: &mut Images, a: (&Path, &[View]), b: (&Path, &[View])) {
     first.clone_from(&all[0]);
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
-    file.take(MAX_TEXT).read_to_string(&mut text).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Ok(text)
-}
-
 fn lock(path: &Path) -> Result<Lockfile> {
     let file = if path.is_dir() { path.join("pack.lock") } else { path.to_owned() };
     if !file.is_file() {
         bail!(Problem::new(format!("`{}` has no pack.lock", path.display())).help("run `pack lock` in it"));
     }
-    Ok(Lockfile::parse(&read_text(&file)?)?)
+    Ok(Lockfile::parse(&read_text(&file, MAX_LOCK)?)?)
 }
 
 /// Two locks, and of two projects what stands in their manifests.
@@ -271,7 +264,7 @@ fn projects(a: &Path, b: &Path, manifests: bool, session: &Session) -> Result<Ve
     }
     let mut all = Vec::new();
     if manifests {
-        let text = |dir: &Path| read_text(&dir.join("pack.toml"));
+        let text = |dir: &Path| read_text(&dir.join("pack.toml"), MAX_TEXT);
         let (one, other) = (text(a)?, text(b)?);
         if one != other {
             let mut found = Difference::new(Level::Document, "pack.toml", Cause::Content);
@@ -315,13 +308,13 @@ fn as_it_lies(dir: &Path, lock: Lockfile, session: &Session) -> Lockfile {
 
 /// Two files of no kind that `pack` knows better.
 fn files(a: &Path, b: &Path) -> Result<Vec<Difference>> {
-    let open = |path: &Path| File::open(path).with_context(|| format!("cannot open `{}`", path.display()));
+    let open = |path: &Path| open_regular(path).with_context(|| format!("cannot open `{}`", path.display()));
     let (one, other) = (open(a)?, open(b)?);
     let Some(at) = first_difference(&one, &other)? else { return Ok(Vec::new()) };
     let name = a.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let mut found = Difference::new(Level::File, name, Cause::Content);
     if is_small(one.metadata()?.len().max(other.metadata()?.len())) {
-        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+        let read = |path: &Path| read_bytes(path, MAX_LINE_BYTES);
         (found.cause, found.lines) = documents(&read(a)?, &read(b)?);
     }
     if found.lines.is_empty() {
@@ -342,15 +335,10 @@ fn weights(a: &Path, b: &Path, folders: bool, session: &Session) -> Result<Compa
 
 /// The listing of a folder, or of one file under a name that both sides have.
 fn tree(root: &Path, folder: bool, session: &Session, beside: &mut BTreeMap<Digest, PathBuf>) -> Result<Tree> {
-    let mut paths = Vec::new();
-    if folder {
-        walk(root, "", &mut paths)?;
-    } else {
-        let ending = root.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy()));
-        paths.push((format!("weights{ending}"), root.to_owned()));
-    }
+    let ending = || root.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy()));
+    let paths = if folder { walk(root)? } else { vec![(format!("weights{}", ending()), root.to_owned())] };
     let files = par::map_ordered(&paths, session.jobs, |(name, path)| -> Result<(TreeFile, PathBuf)> {
-        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        let file = open_regular(path).with_context(|| format!("cannot open `{}`", path.display()))?;
         let meta = file.metadata()?;
         let mode = Mode::from_bits(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()));
         let digest = session.store.original(path, &file)?;
@@ -358,26 +346,6 @@ fn tree(root: &Path, folder: bool, session: &Session, beside: &mut BTreeMap<Dige
     })?;
     beside.extend(files.iter().map(|(file, path)| (file.digest, path.clone())));
     Ok(Tree::new(files.into_iter().map(|(file, _)| file).collect())?)
-}
-
-/// Regular files below a folder; a link counts where it leads to a file, as in the Hub's cache.
-fn walk(folder: &Path, below: &str, out: &mut Vec<(String, PathBuf)>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-            bail!(Problem::new(format!("`{}` holds a name that is not UTF-8", folder.display())));
-        };
-        let (path, name) = (entry.path(), if below.is_empty() { name } else { format!("{below}/{name}") });
-        if entry.file_type()?.is_dir() {
-            walk(&path, &name, out)?;
-        } else if fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
-            out.push((name, path));
-        } else {
-            bail!(Problem::new(format!("`{}` is neither a file nor a folder", shown(&path.display().to_string()))));
-        }
-    }
-    Ok(())
 }
 
 /// The answer for a person.

@@ -1,6 +1,7 @@
 //! `pack doctor`: what this host allows, and what to do about the rest.
 //!
-//! Layer 4 (commands). What is looked at stands in `runner::doctor`; a doctor for training code goes beside it.
+//! Layer 4 (commands). What is looked at stands in `runner::doctor`; a doctor for training code goes beside it. Must
+//! never change anything of the host.
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::image::ImageError;
+use crate::image::view::ViewError;
 use crate::layer::LayerError;
 use crate::net::NetError;
 use crate::plan::PlanError;
@@ -117,8 +118,12 @@ fn help_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         Some(ImageError::Layer(inner)) => return help_of(inner),
         _ => {}
     }
+    if let Some(ViewError::Layer(inner)) = cause.downcast_ref::<ViewError>() {
+        return help_of(inner);
+    }
     match cause.downcast_ref::<LayerError>() {
         Some(LayerError::Store(inner)) => return help_of(inner),
+        Some(LayerError::Listing { .. }) => return Some("run `pack build --no-cache`, which lists it anew".to_owned()),
         Some(LayerError::Write { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
             return Some("make room, or choose another place with `-o`; then run the command again".to_owned());
         }

@@ -1,7 +1,7 @@
 //! `pack inspect`: every reader of outside bytes, reachable by hand.
 //!
-//! Layer 4 (commands). Reads the whole file, so that whatever would be refused later is refused here with the
-//! same words.
+//! Layer 4 (commands). Reads the whole file, so that whatever would be refused later is refused here with the same
+//! words. Must never keep or run what it reads.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the named file")]
 
@@ -85,9 +85,9 @@ pub fn inspect(path: &Path, kind: Option<Kind>, tensors: bool) -> Result<Inspect
         );
     };
     let digest = if meta.is_file() {
-        let mut reader = crate::digest::HashingReader::new(open(path)?);
-        std::io::copy(&mut reader, &mut std::io::sink()).with_context(|| format!("cannot read `{}`", path.display()))?;
-        Some(reader.finish().0.to_string())
+        let (digest, _) =
+            crate::digest::Digest::of_reader(open(path)?).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Some(digest.to_string())
     } else {
         None
     };

@@ -19,12 +19,12 @@ use crate::layer::{Layers, Memory};
 use crate::lockfile::{Lockfile, Stale, SystemPin};
 use crate::manifest::{CudaFrom, TreeWant};
 use crate::plan;
-use crate::progress::bytes;
 use crate::secret;
 use crate::source::debian::recheck;
 use crate::source::fits::misfit;
 use crate::source::{self, Context, Previous, Resolved, Want};
 use crate::step;
+use crate::text::bytes;
 use crate::text::nearest;
 use crate::tree::TreeFile;
 

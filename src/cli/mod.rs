@@ -1,7 +1,8 @@
 //! The command line: what was typed, to capabilities and options, to one plain function each.
 //!
 //! Layer 4 (commands). Only this file prints results; errors are rendered in error.rs, progress goes through
-//! `Progress`. Exit 0: did it and passed; 1: did it and found something; 2: could not.
+//! `Progress`. Exit 0: did it and passed; 1: did it and found something; 2: could not. Must never decide what a library
+//! function could.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the environment once")]
 
@@ -20,11 +21,12 @@ use crate::competition::Standing;
 use crate::digest::Digest;
 use crate::layer::Memory;
 use crate::net::Net;
-use crate::progress::{Progress, Verbosity, bytes};
+use crate::progress::{Progress, Verbosity};
 use crate::runner::cancel;
 use crate::source::Context;
 use crate::store::Store;
 use crate::templates;
+use crate::text::bytes;
 
 pub mod adopt;
 pub mod approve;
@@ -40,6 +42,7 @@ pub mod diff;
 pub mod doctor;
 pub mod error;
 mod facts;
+pub mod files;
 pub mod image;
 pub mod init;
 pub mod inspect;
@@ -165,7 +168,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         let jobs = global.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
         let progress = Progress::new(verbosity);
         let store = open_store(&root)?;
-        Ok(Session { store, net: Net::new(global.offline), progress, jobs, locked: global.locked })
+        let net = Net::new(global.offline).with_progress(progress.clone());
+        Ok(Session { store, net, progress, jobs, locked: global.locked })
     };
     if matches!(cli.command, Command::Train { .. } | Command::Verify { .. } | Command::Run { .. } | Command::Demo { .. }) {
         cancel::heed().context("cannot heed Ctrl-C")?;

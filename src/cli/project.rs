@@ -6,33 +6,23 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the project's files")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::error::Problem;
+use super::files::{MAX_LOCK, MAX_TEXT, is_missing, read_text, replace};
 use crate::competition::{self, Competition, Track};
 use crate::digest::{Digest, Hasher};
 use crate::lockfile::{CompetitionPin, Lockfile};
 use crate::manifest::Manifest;
 use crate::record::Record;
+use crate::regular::open_regular;
 use crate::secret;
-use crate::source::path::open_regular;
 use crate::source::pypi::Pypi;
 use crate::store::Store;
-
-/// What a lock is called while it is written, before the number of its process and one nobody
-/// can guess. The `path` source leaves it out of trees.
-const TEMPORARY: &str = ".pack.lock.tmp-";
-
-/// Bytes of a manifest or competition file at most.
-const MAX_TEXT: u64 = 4 << 20;
-
-/// Bytes of a lock at most: some millions of files.
-pub(super) const MAX_LOCK: u64 = 1 << 30;
 
 /// A project's documents.
 pub struct Project {
@@ -62,7 +52,7 @@ impl Project {
         let root = &std::path::absolute(root).with_context(|| format!("cannot tell where `{}` is", root.display()))?;
         let path = root.join("pack.toml");
         let held = open_regular(&path).ok().filter(|file| file.lock().is_ok());
-        let text = match read_text(&path) {
+        let text = match read_text(&path, MAX_TEXT) {
             Ok(text) => text,
             Err(error) if is_missing(&error) => {
                 bail!(Problem::new(format!("there is no pack.toml in `{}`", root.display())).help("`pack init` makes a project"));
@@ -81,7 +71,7 @@ impl Project {
             );
         }
         let lock_path = root.join("pack.lock");
-        let lock_text = match read_at_most(&lock_path, MAX_LOCK) {
+        let lock_text = match read_text(&lock_path, MAX_LOCK) {
             Ok(text) => Some(text),
             Err(error) if is_missing(&error) => None,
             Err(error) => return Err(error),
@@ -161,7 +151,7 @@ impl Project {
 
     /// The Record beside the manifest, where there is one.
     pub fn record(&self) -> Result<Option<Record>> {
-        match read_at_most(&self.root.join("pack.record.json"), MAX_LOCK) {
+        match read_text(&self.root.join("pack.record.json"), MAX_LOCK) {
             Ok(text) => Ok(Some(Record::parse(&text)?)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
@@ -170,7 +160,7 @@ impl Project {
 
     /// Replaces pack.record.json as a whole.
     pub fn write_record(&self, record: &Record) -> Result<()> {
-        self.replace("pack.record.json", &record.emit())
+        replace(&self.root.join("pack.record.json"), &record.emit())
     }
 
     /// Replaces pack.lock as a whole, unless it says this already. Returns whether it was written.
@@ -179,7 +169,7 @@ impl Project {
         if self.lock_text.as_deref() == Some(text.as_str()) {
             return Ok(false);
         }
-        self.replace("pack.lock", &text)?;
+        replace(&self.root.join("pack.lock"), &text)?;
         self.lock_text = Some(text);
         Ok(true)
     }
@@ -205,39 +195,6 @@ impl Project {
         }
         Ok(folder)
     }
-
-    /// Replaces a file of the project as a whole: whoever is killed leaves the old one or the new one.
-    fn replace(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.root.join(name);
-        sweep(&self.root);
-        let random = RandomState::new().hash_one(std::time::SystemTime::now());
-        let temporary = self.root.join(format!("{TEMPORARY}{}-{random:016x}", std::process::id()));
-        // A file of this name is never ours, nor is what a link of this name leads to.
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-        let mut write = || {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.root)?.sync_all()
-        };
-        write().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("cannot write `{}`", path.display()))
-    }
-}
-
-/// Removes half-written locks of processes that were killed. What stays does no harm, so nothing is reported.
-fn sweep(root: &Path) {
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(process) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
-        let process = process.split('-').next().unwrap_or(process);
-        if process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists() {
-            drop(fs::remove_file(entry.path()));
-        }
-    }
 }
 
 /// A competition by its built-in name, or by the path of a file in the folder: judged, pinned, and its text.
@@ -262,7 +219,7 @@ fn is_competition_file(named: &str) -> bool {
 
 fn read_competition(root: &Path, named: &str) -> Result<(Competition, CompetitionPin, String)> {
     let (text, path) = if is_competition_file(named) {
-        let text = read_text(&root.join(named)).with_context(|| format!("cannot read competition `{named}`"))?;
+        let text = read_text(&root.join(named), MAX_TEXT).with_context(|| format!("cannot read competition `{named}`"))?;
         refuse_secrets(named, text.as_bytes())?;
         (text, Some(named.to_owned()))
     } else {
@@ -276,30 +233,6 @@ fn read_competition(root: &Path, named: &str) -> Result<(Competition, Competitio
     let competition = Competition::parse(path.as_deref().unwrap_or(named), &text)?;
     let pin = CompetitionPin { name: competition.name.clone(), path, digest: Digest::of(text.as_bytes()) };
     Ok((competition, pin, text))
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
-}
-
-pub(super) fn read_text(path: &Path) -> Result<String> {
-    read_at_most(path, MAX_TEXT)
-}
-
-/// Reads a regular file of so many bytes at most.
-pub(super) fn read_at_most(path: &Path, most: u64) -> Result<String> {
-    let failed = || format!("cannot read `{}`", path.display());
-    let file = open_regular(path).with_context(failed)?;
-    let size = file.metadata().with_context(failed)?.len();
-    let mut bytes = Vec::new();
-    if size <= most {
-        file.take(most + 1).read_to_end(&mut bytes).with_context(failed)?;
-    }
-    let size = size.max(bytes.len() as u64);
-    if size > most {
-        bail!(Problem::new(format!("`{}` has {size} bytes, at most {most}", path.display())));
-    }
-    String::from_utf8(bytes).map_err(|_| Problem::new(format!("`{}` is not UTF-8", path.display())).into())
 }
 
 /// Refuses a text with a secret in it; says where and what kind, never the secret.

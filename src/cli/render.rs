@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use super::project::Project;
-use crate::progress::{bytes, duration};
 use crate::templates;
+use crate::text::{bytes, duration};
 
 /// After `init`: what to type next.
 pub(super) fn init(dir: &Path, template: &templates::Template, files: usize) -> String {
@@ -95,7 +95,8 @@ pub(super) fn build(built: &super::build::Outcome, project: &Project) -> String 
 
 /// `image ls`, for one image.
 pub(super) fn image(image: &super::image::Listed) -> String {
-    let mut text = format!("{} config {} manifest {}\n", image.tag, image.config, image.manifest);
+    let manifest = image.manifest.as_ref().map_or_else(String::new, |manifest| format!(" manifest {manifest}"));
+    let mut text = format!("{} config {}{manifest}\n", image.tag, image.config);
     for layer in &image.layers {
         text.push_str(&format!("  {:<24} {} {:>9} {:>6} entries\n", layer.name, layer.diff_id, bytes(layer.size), layer.entries));
         for file in &layer.files {

@@ -23,9 +23,9 @@ use crate::invocation::{Invocation, Limits};
 use crate::layer::{Layers, Memory};
 use crate::lockfile::Lockfile;
 use crate::manifest::{Manifest, OutputClass, Replay, Step};
-use crate::progress::bytes;
 use crate::record::{Ending, Execution};
 use crate::runner::{self, Event, Stream};
+use crate::text::bytes;
 
 /// What to run and how.
 pub struct Options {

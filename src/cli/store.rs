@@ -1,7 +1,7 @@
 //! `pack store` and `pack vendor`: keeping bytes, and handing them on.
 //!
-//! Layer 4 (commands). A vendor folder is a store that holds exactly one lock's blobs, so it serves with
-//! `--store DIR --offline` when pools and repositories are gone.
+//! Layer 4 (commands). A vendor folder is a store that holds exactly one lock's blobs, so it serves with `--store DIR
+//! --offline` when pools and repositories are gone. Must never remove bytes that a lock here names.
 
 #![allow(clippy::disallowed_methods, reason = "effects: writes files into a folder of the person's")]
 
@@ -24,8 +24,8 @@ use crate::artifact::{Artifact, Name, Role};
 use crate::digest::{Digest, Hasher};
 use crate::layer::{Layers, Memory};
 use crate::plan::{self, ImageKind, LayerPlan, Plan};
-use crate::progress::bytes;
 use crate::store::Placed;
+use crate::text::bytes;
 use crate::tree::Tree;
 
 /// What vendoring did.

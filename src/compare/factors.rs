@@ -15,20 +15,20 @@ pub enum Half {
 
 /// The endings by which the matrices are known, with the side on which the rank stands in each: peft's, and
 /// those of mlx, whose matrices lie transposed.
-const ENDINGS: &[(&str, Half, Rank)] = &[
-    (".lora_A.weight", Half::A, Rank::First),
-    (".lora_A.default.weight", Half::A, Rank::First),
-    (".lora_B.weight", Half::B, Rank::Last),
-    (".lora_B.default.weight", Half::B, Rank::Last),
-    (".lora_embedding_A", Half::A, Rank::First),
-    (".lora_embedding_B", Half::B, Rank::Last),
-    (".lora_a", Half::A, Rank::Last),
-    (".lora_b", Half::B, Rank::First),
+const ENDINGS: &[(&str, Half, RankAxis)] = &[
+    (".lora_A.weight", Half::A, RankAxis::First),
+    (".lora_A.default.weight", Half::A, RankAxis::First),
+    (".lora_B.weight", Half::B, RankAxis::Last),
+    (".lora_B.default.weight", Half::B, RankAxis::Last),
+    (".lora_embedding_A", Half::A, RankAxis::First),
+    (".lora_embedding_B", Half::B, RankAxis::Last),
+    (".lora_a", Half::A, RankAxis::Last),
+    (".lora_b", Half::B, RankAxis::First),
 ];
 
 /// Which dimension of a matrix is the rank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Rank {
+pub enum RankAxis {
     /// The outermost: each vector lies in one piece.
     First,
     /// The second: the vectors' elements lie in turn.
@@ -36,7 +36,7 @@ pub enum Rank {
 }
 
 /// The module that a tensor's name belongs to, and which matrix of it the tensor is.
-pub fn half(name: &str) -> Option<(&str, Half, Rank)> {
+pub fn half(name: &str) -> Option<(&str, Half, RankAxis)> {
     ENDINGS.iter().find_map(|(ending, half, rank)| {
         let module = name.strip_suffix(ending)?;
         Some((module.strip_prefix("base_model.model.").unwrap_or(module), *half, *rank))
@@ -68,7 +68,7 @@ pub struct Vectors {
     /// Elements of each.
     pub length: usize,
     /// Whether each lies in one piece.
-    pub rank: Rank,
+    pub rank: RankAxis,
 }
 
 impl Vectors {
@@ -76,12 +76,12 @@ impl Vectors {
     pub const MAX_RANK: usize = 1024;
 
     /// How a tensor of this shape is seen; `None` where it is no matrix, or its rank is beyond [`Self::MAX_RANK`].
-    pub fn of(shape: &[u64], rank: Rank) -> Option<Self> {
+    pub fn of(shape: &[u64], rank: RankAxis) -> Option<Self> {
         let all = crate::weights::elements(shape)?;
         let r = match (rank, shape) {
-            (Rank::First, [r, _, ..]) => *r,
+            (RankAxis::First, [r, _, ..]) => *r,
             // A convolution's B is [out, r, 1, 1].
-            (Rank::Last, [_, r, rest @ ..]) if rest.iter().all(|n| *n == 1) => *r,
+            (RankAxis::Last, [_, r, rest @ ..]) if rest.iter().all(|n| *n == 1) => *r,
             _ => return None,
         };
         let r = usize::try_from(r).ok().filter(|r| (1..=Self::MAX_RANK).contains(r))?;

@@ -1,6 +1,8 @@
+//! Tests of comparisons: every difference beside its good twin.
+
 use proptest::prelude::*;
 
-use super::factors::{Gram, Rank, Vectors, pairings, products, unchanged};
+use super::factors::{Gram, RankAxis, Vectors, pairings, products, unchanged};
 use super::files::{header_cause, is_loadable, json_cause};
 use super::numbers::{BLOCK, Element, Summer, Sums};
 use super::tensors::matched;
@@ -454,8 +456,8 @@ fn a_lora_is_paired_by_module_and_rank() {
     assert_eq!(names(mlx), [("model.q".to_owned(), 8, 64, 32)]);
     assert_eq!(names(&peft[..1]), []);
     assert_eq!(names(&[peft[0], ("base_model.model.model.q.lora_B.weight", &[32, 4])]), [], "two ranks");
-    let convolution = Vectors::of(&[32, 8, 1, 1], Rank::Last);
-    assert_eq!(convolution, Some(Vectors { r: 8, length: 32, rank: Rank::Last }));
-    assert_eq!(Vectors::of(&[8, 16, 3, 3], Rank::First).map(|one| one.length), Some(144));
-    assert_eq!(Vectors::of(&[5000, 16], Rank::First), None);
+    let convolution = Vectors::of(&[32, 8, 1, 1], RankAxis::Last);
+    assert_eq!(convolution, Some(Vectors { r: 8, length: 32, rank: RankAxis::Last }));
+    assert_eq!(Vectors::of(&[8, 16, 3, 3], RankAxis::First).map(|one| one.length), Some(144));
+    assert_eq!(Vectors::of(&[5000, 16], RankAxis::First), None);
 }

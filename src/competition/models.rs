@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::pattern::matches;
 use super::{Competition, Standing};
 use crate::digest::Digest;
-use crate::weights::{Dtype, MAX_RANK, Tensor, TensorListing, shown};
+use crate::weights::{Dtype, MAX_DIMENSIONS, Tensor, TensorListing, shown};
 
 /// What holds for every base model.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -120,7 +120,7 @@ impl Approved {
         let read = |tensor: &ApprovedTensor| {
             let named = |what: String| format!("tensor `{}`: {what}", shown(&tensor.name));
             let dtype = Dtype::named(&tensor.dtype).ok_or_else(|| named(format!("unknown dtype `{}`", shown(&tensor.dtype))))?;
-            if tensor.shape.len() > MAX_RANK || dtype.bytes(&tensor.shape).is_none() {
+            if tensor.shape.len() > MAX_DIMENSIONS || dtype.bytes(&tensor.shape).is_none() {
                 return Err(named(format!("{dtype} {:?} is no whole number of bytes that 64 bits hold", tensor.shape)));
             }
             let digest = Digest::from_hex(&tensor.sha256).map_err(|error| named(error.to_string()))?;

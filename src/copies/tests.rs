@@ -1,3 +1,5 @@
+//! Tests of copies: outputs that stand in an input, beside outputs that do not.
+
 use proptest::prelude::*;
 
 use super::formats::{Container, container, entropy, opaque};

@@ -18,6 +18,8 @@ use crate::path::ImagePath;
 pub struct View {
     /// Its tag.
     pub tag: String,
+    /// Digest of the manifest's bytes, where there is one.
+    pub manifest: Option<Digest>,
     /// Digest of the config's bytes: the identity.
     pub config: Digest,
     /// What its documents say that is not so, a sentence each.
@@ -39,6 +41,8 @@ pub struct LayerView {
     pub diff_id: DiffId,
     /// Digest of the stored bytes, as found; equal to the diff_id where it is not compressed.
     pub digest: Digest,
+    /// Bytes as stored.
+    pub size: u64,
     /// What is in it, by path.
     pub entries: BTreeMap<ImagePath, EntryView>,
     /// Files in the order of the tar, where it is known.

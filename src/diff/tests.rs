@@ -1,3 +1,5 @@
+//! Tests of differences between images, locks and texts, each with its cause.
+
 use super::images::{EntryView, Images, LayerView, View, compare};
 use super::*;
 use crate::digest::{DiffId, Digest};
@@ -20,6 +22,7 @@ fn layer(name: &str, entries: &[(&str, EntryView)], rest: &str, packed: &str) ->
         source: String::new(),
         diff_id: DiffId(diff_id),
         digest: Digest::of(format!("{diff_id} {packed}").as_bytes()),
+        size: 0,
         entries: entries.iter().map(|(name, entry)| (path(name), entry.clone())).collect(),
         order: Some(order),
         claimed: None,
@@ -29,7 +32,14 @@ fn layer(name: &str, entries: &[(&str, EntryView)], rest: &str, packed: &str) ->
 fn image(layers: Vec<LayerView>, run: &str) -> View {
     let ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     let document = serde_json::json!({ "config": { "Env": ["A=b"], "Cmd": run }, "rootfs": { "diff_ids": ids } });
-    View { tag: "serve".into(), config: Digest::of(document.to_string().as_bytes()), lies: Vec::new(), document, layers }
+    View {
+        tag: "serve".into(),
+        manifest: None,
+        config: Digest::of(document.to_string().as_bytes()),
+        lies: Vec::new(),
+        document,
+        layers,
+    }
 }
 
 fn first(a: &View, b: &View) -> String {

@@ -10,7 +10,7 @@ use std::io;
 
 use super::stream::{OpenSide, Side, read};
 use super::{DistanceError, Sides, unreadable};
-use crate::compare::factors::{self, Gram, Rank, Vectors};
+use crate::compare::factors::{self, Gram, RankAxis, Vectors};
 use crate::par;
 use crate::weights::Tensor;
 
@@ -109,14 +109,14 @@ fn load(
     (raw, decoded): &mut (Vec<u8>, Vec<f64>),
 ) -> io::Result<()> {
     match vectors.rank {
-        Rank::First => {
+        RankAxis::First => {
             for (row, into) in into.chunks_mut(width).enumerate() {
                 read(side, (row * vectors.length + at) as u64, n, raw)?;
                 side.element.decode(raw, decoded);
                 into[..n].copy_from_slice(decoded);
             }
         }
-        Rank::Last => {
+        RankAxis::Last => {
             read(side, (at * vectors.r) as u64, n * vectors.r, raw)?;
             side.element.decode(raw, decoded);
             for (column, elements) in decoded.chunks_exact(vectors.r).enumerate() {

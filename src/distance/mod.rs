@@ -24,6 +24,7 @@ use crate::progress::Task;
 use crate::store::{Store, StoreError};
 use crate::tensors::{self, TensorsError};
 use crate::tree::{Tree, TreeFile};
+use crate::weights::kind::ends_in;
 use crate::weights::{FileKind, Header, MAX_DOCUMENT, Tensor, WeightsError};
 
 mod lora;
@@ -337,7 +338,7 @@ impl<'a> Sides<'a> {
 }
 
 fn may_hold_tensors(path: &str) -> bool {
-    [".safetensors", ".gguf", ".bin"].iter().any(|ending| path.to_ascii_lowercase().ends_with(ending))
+    ends_in(path, &["safetensors", "gguf", "bin"])
 }
 
 /// The tensors that differ, by their set and each name that they have.

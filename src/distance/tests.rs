@@ -1,3 +1,5 @@
+//! Tests of distances over bytes in a store: equal, near, far, and what cannot be compared.
+
 use super::*;
 use crate::artifact::{Basis, PathPin, Pin, Role};
 use crate::compare::{Answer, judge};

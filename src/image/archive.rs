@@ -40,24 +40,22 @@ pub fn write_archive(to: &Path, shape: Shape, plans: &[Plan], layers: &Layers<'_
         images.push(image);
     }
     let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = to.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let temporary = folder.join(format!(".tmp-{}-{name}", std::process::id()));
-    drop(fs::remove_file(&temporary));
-    let result = stream_archive(&temporary, shape, plans, &images, layers);
-    match result.and_then(|written| {
-        fs::rename(&temporary, to).map_err(io_error("put in place", to))?;
-        Ok(written)
-    }) {
-        Ok(written) => Ok((images, written)),
-        Err(error) => {
-            drop(fs::remove_file(&temporary));
-            Err(error)
-        }
-    }
+    // A name that nobody has: another container may write here under this process's number.
+    let temporary = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder).map_err(io_error("create a file in", folder))?;
+    let written = stream_archive(temporary.as_file(), to, shape, plans, &images, layers)?;
+    temporary.persist(to).map_err(|failed| io_error("put in place", to)(failed.error))?;
+    Ok((images, written))
 }
 
-fn stream_archive(to: &Path, shape: Shape, plans: &[Plan], images: &[Image], layers: &Layers<'_>) -> Result<Written, ImageError> {
-    let file = File::create_new(to).map_err(io_error("create", to))?;
+/// Writes into an open file; errors name the one that it will be.
+fn stream_archive(
+    file: &File,
+    to: &Path,
+    shape: Shape,
+    plans: &[Plan],
+    images: &[Image],
+    layers: &Layers<'_>,
+) -> Result<Written, ImageError> {
     let mut tar = TarWriter::new(io::BufWriter::with_capacity(1 << 20, file));
     let failed = |error: io::Error| io_error("write", to)(error);
     let members = match shape {
@@ -122,4 +120,31 @@ fn write_oci<W: Write>(
     tar.file(&root("index.json"), 0o444, index.len() as u64, false, &mut &index[..])?;
     tar.file(&root("oci-layout"), 0o444, LAYOUT.len() as u64, false, &mut &LAYOUT[..])?;
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Memory;
+    use crate::progress::Progress;
+    use crate::store::Store;
+
+    #[test]
+    fn what_another_process_of_this_number_writes_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store"), &dir.path().join("memory")).unwrap();
+        let layers = Layers { store: &store, progress: &Progress::silent(), jobs: 1, memory: Memory::Use };
+        let out = dir.path().join("out");
+        fs::create_dir(&out).unwrap();
+        let theirs = out.join(format!(".tmp-{}-image.oci.tar", std::process::id()));
+        fs::write(&theirs, "half").unwrap();
+        let to = out.join("image.oci.tar");
+        write_archive(&to, Shape::Oci, &[], &layers).unwrap();
+        assert_eq!(fs::read(&theirs).unwrap(), b"half");
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o644);
+        fs::remove_file(&to).unwrap();
+        fs::create_dir(&to).unwrap();
+        assert!(write_archive(&to, Shape::Oci, &[], &layers).is_err());
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 2, "nothing is left of one that failed");
+    }
 }

@@ -154,8 +154,7 @@ impl Image {
         }
         let mut seen: BTreeMap<ImagePath, (Line, &str)> = BTreeMap::new();
         for layer in &self.layers {
-            let text = store.read(&layer.listing)?;
-            for line in String::from_utf8_lossy(&text).lines().filter_map(Line::parse) {
+            for line in layer.lines(store)? {
                 match seen.get(&line.path) {
                     Some((there, _)) if *there == line || (there.kind == Kind::Dir && line.kind == Kind::Dir) => {}
                     Some((_, first)) => {

@@ -17,9 +17,10 @@ use super::Image;
 use crate::archive::{ArchiveError, ArchiveKind, Indexed, MAX_TOTAL, TarKind, index_tar};
 use crate::diff::images::{EntryView, LayerView, View};
 use crate::digest::{DiffId, Digest, HashingReader};
-use crate::layer::{Kind, Line};
+use crate::layer::{Kind, LayerError, Line};
 use crate::path::ImagePath;
-use crate::store::{Store, StoreError};
+use crate::regular::open_regular;
+use crate::store::Store;
 use crate::tree::Mode;
 use crate::weights::shown;
 
@@ -30,9 +31,9 @@ const TAG: &str = "org.opencontainers.image.ref.name";
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    /// The store.
+    /// A layer that was just made.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Layer(#[from] LayerError),
     /// The disk said no.
     #[error("cannot read `{what}`")]
     Read {
@@ -92,16 +93,11 @@ fn form(what: impl Into<String>) -> ViewError {
 pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
     let mut layers = Vec::new();
     for layer in &image.layers {
-        let text = store.read(&layer.listing)?;
-        let lines = String::from_utf8_lossy(&text);
         let entry = |line: Line| {
-            let seen = match (line.kind, line.digest) {
-                (Kind::Dir, _) => EntryView::Dir,
-                (Kind::Link, _) => EntryView::Link { target: line.target.unwrap_or_default() },
-                (Kind::File, digest) => {
-                    let mode = Mode::from_bits(line.mode).bits();
-                    EntryView::File { mode, digest: digest.unwrap_or(Digest::from_bytes([0; 32])), size: line.size }
-                }
+            let seen = match line.kind {
+                Kind::Dir => EntryView::Dir,
+                Kind::Link { target } => EntryView::Link { target },
+                Kind::File { digest, size } => EntryView::File { mode: Mode::from_bits(line.mode).bits(), digest, size },
             };
             (line.path, seen)
         };
@@ -110,13 +106,21 @@ pub fn of_image(image: &Image, store: &Store) -> Result<View, ViewError> {
             source: String::new(),
             diff_id: layer.diff_id,
             digest: layer.digest,
-            entries: lines.lines().filter_map(Line::parse).map(entry).collect(),
+            size: layer.size,
+            entries: layer.lines(store)?.into_iter().map(entry).collect(),
             order: None,
             claimed: None,
         });
     }
     let document = serde_json::from_slice(&image.config).map_err(|error| form(format!("the config is not JSON: {error}")))?;
-    Ok(View { tag: image.kind.as_str().to_owned(), config: image.config_digest(), lies: Vec::new(), document, layers })
+    Ok(View {
+        tag: image.kind.as_str().to_owned(),
+        manifest: Some(image.manifest_digest()),
+        config: image.config_digest(),
+        lies: Vec::new(),
+        document,
+        layers,
+    })
 }
 
 /// Where the files of a layout or an archive lie.
@@ -135,7 +139,7 @@ impl Files {
                 if !meta.is_file() {
                     return Err(form(format!("`{}` is not a regular file", shown(name))));
                 }
-                Ok(Box::new(File::open(&path).map_err(read_error(name))?))
+                Ok(Box::new(open_regular(&path).map_err(read_error(name))?))
             }
             Files::Archive { file, members } => {
                 let (at, size) = members.get(name).ok_or_else(|| form(format!("the archive has no `{}`", shown(name))))?;
@@ -182,7 +186,7 @@ fn files(path: &Path) -> Result<Files, ViewError> {
     if meta.is_dir() {
         return Ok(Files::Folder(path.to_owned()));
     }
-    let file = File::open(path).map_err(read_error(&shown_path))?;
+    let file = open_regular(path).map_err(read_error(&shown_path))?;
     let tar = BufReader::with_capacity(1 << 20, &file);
     let indexed = index_tar(ArchiveKind::Tar, tar, MAX_TOTAL).map_err(|source| tar_error(shown(&shown_path), source))?;
     let member = |one: Indexed| match one.kind {
@@ -262,6 +266,7 @@ fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
             layers.push((blob(&digest), Some(digest)));
         }
         let mut seen = view(files, tag, config, layers)?;
+        seen.manifest = Some(Digest::of(&text));
         for (layer, descriptor) in seen.layers.iter().zip(array(&manifest, "layers")?) {
             let kind = descriptor["mediaType"].as_str().unwrap_or_default();
             let plain = layer.digest == layer.diff_id.0;
@@ -324,7 +329,7 @@ fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option
         one.claimed = wrong(*claimed, one.digest).or(wrong(diff_id, one.diff_id.0));
         seen.push(one);
     }
-    Ok(View { tag, config: Digest::of(&config), lies: Vec::new(), document, layers: seen })
+    Ok(View { tag, manifest: None, config: Digest::of(&config), lies: Vec::new(), document, layers: seen })
 }
 
 fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> {
@@ -338,7 +343,7 @@ fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> 
     };
     // What follows the compressed stream belongs to the blob too.
     io::copy(&mut stored, &mut io::sink()).map_err(read_error(name))?;
-    let (digest, _) = stored.finish();
+    let (digest, size) = stored.finish();
     let mut placed = Vec::new();
     let mut entries = BTreeMap::new();
     for Indexed { path, kind } in members {
@@ -355,7 +360,7 @@ fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> 
     placed.sort();
     let order = Some(placed.into_iter().map(|(_, path)| path).collect());
     let (name, source) = (said.to_owned(), name.to_owned());
-    Ok(LayerView { name, source, diff_id: DiffId(diff_id), digest, entries, order, claimed: None })
+    Ok(LayerView { name, source, diff_id: DiffId(diff_id), digest, size, entries, order, claimed: None })
 }
 
 #[cfg(test)]

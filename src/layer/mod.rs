@@ -9,7 +9,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,7 +28,8 @@ mod tar;
 mod unpack;
 mod unpacked;
 
-pub use listing::{Kind, Line, Listing};
+use listing::Written;
+pub use listing::{Kind, Line, Listing, ListingError};
 pub use tar::{ALIGN, TIME, TarWriter, header_of};
 pub use unpacked::is_mountable;
 
@@ -53,6 +53,14 @@ pub struct Layer {
     pub size: u64,
     /// The blob that lists what is in it.
     pub listing: Digest,
+}
+
+impl Layer {
+    /// What is in it, from the blob that lists it.
+    pub fn lines(&self, store: &Store) -> Result<Listing, LayerError> {
+        let failed = |source| LayerError::Listing { name: self.name.clone(), source };
+        listing::parse(&store.read(&self.listing)?).map_err(failed)
+    }
 }
 
 /// What can go wrong while a layer is made.
@@ -79,6 +87,15 @@ pub enum LayerError {
         first: String,
         /// By whom then.
         second: String,
+    },
+    /// What is kept of what is in it cannot be read.
+    #[error("cannot read the stored listing of layer `{name}`")]
+    Listing {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: ListingError,
     },
     /// Writing failed.
     #[error("cannot write layer `{name}`")]
@@ -138,7 +155,7 @@ impl Layers<'_> {
         if self.memory == Memory::Renew {
             return Ok(None);
         }
-        let Some(layer) = self.store.recall("layers", &plan.key()).and_then(|text| parse_record(&text, plan)) else {
+        let Some(layer) = self.store.recall(listing::FORM, &plan.key()).and_then(|text| parse_record(&text, plan)) else {
             return Ok(None);
         };
         let there = self.store.blob_path(&layer.listing).exists()
@@ -167,15 +184,14 @@ impl Layers<'_> {
         if let Some(scratch) = scratch {
             self.store.adopt_scratch(scratch, &layer.digest, layer.size)?;
         }
-        self.store.remember("layers", &plan.key(), &record_text(&layer))?;
+        self.store.remember(listing::FORM, &plan.key(), &record_text(&layer))?;
         Ok((layer, plain))
     }
 
     /// Writes a plain layer that was made before once more, hashing it again. Returns its length.
     pub fn write_plain_to(&self, plan: &LayerPlan, layer: &Layer, out: &mut dyn Write) -> Result<u64, LayerError> {
         let task = self.progress.task(&format!("layer {}", plan.name), layer.size);
-        let mut writer =
-            LayerWriter { tar: TarWriter::new(HashingWriter::new(out)), listing: BTreeMap::new(), plan, task: &task };
+        let mut writer = LayerWriter { tar: TarWriter::new(HashingWriter::new(out)), listing: Written::new(), plan, task: &task };
         for entry in &plan.entries {
             if let Entry::File { path, mode, digest, size } = entry {
                 writer.blob(self.store, path, *mode, digest, *size)?;
@@ -213,7 +229,7 @@ impl Layers<'_> {
             }));
         }
         let produced = pipe::tee(consumers, |tee| {
-            let mut writer = LayerWriter { tar: TarWriter::new(tee), listing: BTreeMap::new(), plan, task: &task };
+            let mut writer = LayerWriter { tar: TarWriter::new(tee), listing: Written::new(), plan, task: &task };
             self.entries(&mut writer)?;
             let LayerWriter { tar, listing, .. } = writer;
             let tee = tar.finish()?;
@@ -236,7 +252,7 @@ impl Layers<'_> {
             (Some((Some(digest), size)), Form::Zstd) => (digest, size),
             _ => (diff_id, count),
         };
-        let listing = self.store.add_bytes(listing::text(&listing).as_bytes())?;
+        let listing = self.store.add_bytes(listing::text(listing.values().map(|(line, _)| line)).as_bytes())?;
         Ok(Layer { name: plan.name.clone(), form: plan.form, diff_id: DiffId(diff_id), digest, size, listing })
     }
 
@@ -315,7 +331,7 @@ fn folder_mode(path: &ImagePath) -> u32 {
 /// Writes entries once each, implies the folders above them, and keeps the listing.
 struct LayerWriter<'p, 't, W: Write> {
     tar: TarWriter<W>,
-    listing: BTreeMap<ImagePath, (Line, String)>,
+    listing: Written,
     plan: &'p LayerPlan,
     task: &'t Task,
 }
@@ -329,7 +345,7 @@ impl<W: Write> LayerWriter<'_, '_, W> {
         }
         self.parents(path)?;
         self.tar.dir(path, mode)?;
-        self.note(Line { kind: Kind::Dir, mode, digest: None, size: 0, path: path.clone(), target: None }, "a folder");
+        self.note(Line { path: path.clone(), mode, kind: Kind::Dir }, "a folder");
         Ok(())
     }
 
@@ -341,7 +357,7 @@ impl<W: Write> LayerWriter<'_, '_, W> {
             }
             let mode = folder_mode(&folder);
             self.tar.dir(&folder, mode)?;
-            self.note(Line { kind: Kind::Dir, mode, digest: None, size: 0, path: folder, target: None }, "a folder");
+            self.note(Line { path: folder, mode, kind: Kind::Dir }, "a folder");
         }
         Ok(())
     }
@@ -355,8 +371,7 @@ impl<W: Write> LayerWriter<'_, '_, W> {
     }
 
     fn link(&mut self, path: &ImagePath, target: &str, by: &str) -> Result<(), LayerError> {
-        let line =
-            Line { kind: Kind::Link, mode: 0o777, digest: None, size: 0, path: path.clone(), target: Some(target.to_owned()) };
+        let line = Line { path: path.clone(), mode: 0o777, kind: Kind::Link { target: target.to_owned() } };
         if let Some((there, first)) = self.listing.get(path) {
             return if *there == line { Ok(()) } else { Err(collision(path, first, by)) };
         }
@@ -389,24 +404,22 @@ impl<W: Write> LayerWriter<'_, '_, W> {
         if found != *digest {
             return Err(store.spoiled(digest)?.into());
         }
-        let line = Line { kind: Kind::File, mode: mode.bits(), digest: Some(*digest), size, path: path.clone(), target: None };
+        let line = Line { path: path.clone(), mode: mode.bits(), kind: Kind::File { digest: *digest, size } };
         self.note(line, "pack");
         Ok(())
     }
 
     fn file(&mut self, path: &ImagePath, mode: Mode, size: u64, content: &mut dyn Read, by: &str) -> Result<(), LayerError> {
         if let Some((there, first)) = self.listing.get(path).cloned() {
-            let mut hashed = HashingReader::new(content);
-            io::copy(&mut hashed, &mut io::sink())?;
-            let (digest, _) = hashed.finish();
-            let same = there.kind == Kind::File && there.mode == mode.bits() && there.digest == Some(digest);
+            let (digest, size) = Digest::of_reader(content)?;
+            let same = there.mode == mode.bits() && there.kind == Kind::File { digest, size };
             return if same { Ok(()) } else { Err(collision(path, &first, by)) };
         }
         self.parents(path)?;
         let mut hashed = HashingReader::new(content);
         self.tar.file(path, mode.bits(), size, self.plan.form == Form::Plain, &mut hashed)?;
         let (digest, _) = hashed.finish();
-        let line = Line { kind: Kind::File, mode: mode.bits(), digest: Some(digest), size, path: path.clone(), target: None };
+        let line = Line { path: path.clone(), mode: mode.bits(), kind: Kind::File { digest, size } };
         self.note(line, by);
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::artifact::Name;
 use crate::path::ImagePath;
 use crate::plan::Entry;
 use crate::progress::Task;
-use crate::store::Store;
+use crate::store::{Store, io_error};
 use crate::tree::Mode;
 
 /// An entry on its way into the tar.
@@ -176,7 +176,10 @@ fn send_content(archive: &mut dyn Archive, index: usize, entry: &Entry, sender: 
 fn open(store: &Store, entry: &Entry) -> Result<Box<dyn Archive>, Message> {
     let blob = |digest| store.open_blob(digest).map_err(Message::Store);
     match entry {
-        Entry::Deb { digest, .. } => archive::deb(blob(digest)?, store.root()).map_err(Message::Failed),
+        Entry::Deb { digest, .. } => {
+            let spool = tempfile::tempfile_in(store.root()).map_err(io_error("create a file in", store.root()));
+            archive::deb(blob(digest)?, spool.map_err(Message::Store)?).map_err(Message::Failed)
+        }
         Entry::Wheel { digest, python, file, .. } => {
             archive::wheel(blob(digest)?, &venv_layout(python, file)).map_err(Message::Failed)
         }

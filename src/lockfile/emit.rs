@@ -1,7 +1,7 @@
 //! The exact text of a lock: one emitter, so that equal content is equal bytes.
 //!
-//! Layer 1 (documents). Keys stand in one fixed order, strings are basic TOML strings. Changing anything
-//! here changes every lock, so a new order is a new lock version.
+//! Layer 1 (documents). Keys stand in one fixed order, strings are basic TOML strings. Changing anything here changes
+//! every lock, so a new order is a new lock version. Must never write what a lock does not hold, such as a time.
 
 use std::fmt::Write;
 

@@ -21,6 +21,8 @@ pub use v1::WireLock;
 
 /// The lock version this `pack` writes.
 pub const VERSION: u32 = 1;
+/// The plan version by which this `pack` makes images of a lock; what it covers is said in `plan`.
+pub const PLAN_VERSION: u32 = 1;
 
 /// What was chosen for a submission.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -212,8 +214,8 @@ fn version_of(artifact: &Artifact) -> String {
         Pin::Debian(pin) | Pin::Ubuntu(pin) => pin.version.clone(),
         Pin::Hf(HubPin { commit, .. }) | Pin::Git(GitPin { commit, .. }) => commit.short().to_owned(),
         Pin::Path(_) | Pin::Step(_) | Pin::Url(_) => match &artifact.files {
-            Some(tree) => format!("({} files, {})", tree.files().len(), crate::progress::bytes(artifact.size)),
-            None => format!("({})", crate::progress::bytes(artifact.size)),
+            Some(tree) => format!("({} files, {})", tree.files().len(), crate::text::bytes(artifact.size)),
+            None => format!("({})", crate::text::bytes(artifact.size)),
         },
     }
 }

@@ -112,7 +112,7 @@ fn sample() -> Lockfile {
 }
 
 fn plan_version() -> u32 {
-    crate::plan::VERSION
+    super::PLAN_VERSION
 }
 
 #[test]

@@ -9,14 +9,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CompetitionPin, Lockfile, SystemPin, VERSION, judge};
+use super::{CompetitionPin, Lockfile, PLAN_VERSION, SystemPin, VERSION, judge};
 use crate::artifact::{
     Archive, Artifact, Basis, Commit, DebPin, Evidence, GitPin, HubKind, HubPin, Name, PathPin, Pin, PypiPin, Role, StepPin,
     UrlPin, WheelPin, WheelPlace,
 };
 use crate::digest::Digest;
 use crate::manifest::is_python_version;
-use crate::plan;
 use crate::text::{Diagnostic, parse_toml};
 use crate::tree::Tree;
 
@@ -196,7 +195,7 @@ pub(super) fn parse(text: &str) -> Result<Lockfile, Diagnostic> {
         help,
     };
     // The version is read before anything else, so that a lock from the future is refused for what it is.
-    for (key, known, what) in [("version", VERSION, "lock version"), ("plan", plan::VERSION, "plan version")] {
+    for (key, known, what) in [("version", VERSION, "lock version"), ("plan", PLAN_VERSION, "plan version")] {
         let head = text.lines().take_while(|line| !line.starts_with('['));
         let found = head.enumerate().find_map(|(at, line)| {
             let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?.trim();

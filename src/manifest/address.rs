@@ -6,6 +6,7 @@
 use url::{Host, Url};
 
 use crate::path::ImagePath;
+use crate::text::percent_decoded;
 
 /// Longer ones are nobody's; servers refuse them too.
 const MAX: usize = 2048;
@@ -75,7 +76,7 @@ pub fn file(text: &str) -> Result<(Url, ImagePath), String> {
     }
     let last = url.path().rsplit('/').next().unwrap_or_default();
     let wants = "expected an address that ends in a file's name";
-    let name = String::from_utf8(percent_decoded(last)).map_err(|_| format!("{wants}: it is not UTF-8"))?;
+    let name = percent_decoded(last).ok_or_else(|| format!("{wants}: it is not UTF-8"))?;
     if name.contains(['/', '\\']) {
         return Err(format!("{wants}: the name holds a slash"));
     }
@@ -132,25 +133,6 @@ fn address(text: &str, schemes: &[&str]) -> Result<Url, String> {
 fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     SECRET_KEYS.contains(&key.as_str()) || SECRET_PARTS.iter().any(|part| key.contains(part))
-}
-
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        match (bytes[at], digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

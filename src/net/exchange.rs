@@ -15,6 +15,7 @@ use url::Url;
 use super::address::{bare, next_hop, origin, shown};
 use super::patience::{Again, Failure, is_passing, retry_after};
 use super::{Net, NetError};
+use crate::text::with_causes;
 
 /// More than this many redirects are a mistake of somebody's.
 const HOPS: usize = 10;
@@ -158,7 +159,7 @@ impl Net {
             if !self.proxies {
                 builder = builder.no_proxy();
             }
-            builder.build().map_err(|error| chain(&error.without_url()))
+            builder.build().map_err(|error| with_causes(&error.without_url()))
         });
         made.as_ref().map_err(|why| NetError::Client { url: shown(url), why: why.clone() })
     }
@@ -174,14 +175,4 @@ fn certificate_trouble(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
         Some(inner) => certificate_trouble(inner),
         None => error.source().and_then(certificate_trouble),
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }

@@ -1,5 +1,6 @@
 //! What Net promises, tried against a server that misbehaves; each bad answer beside its good twin.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use super::server::{Answer, Server};

@@ -1,8 +1,8 @@
 //! The short texts and links that `pack` itself puts into an image: what stands in for maintainer scripts,
 //! the virtual environment, the environment, the training script.
 //!
-//! Layer 2 (decisions): pure. Every one is listed in docs/image.md. Changing any of it changes digests and
-//! needs a new plan version.
+//! Layer 2 (decisions): pure. Every one is listed in docs/image.md. Changing any of it changes digests and needs a new
+//! plan version. Must never hold what differs from machine to machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

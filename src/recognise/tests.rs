@@ -1,3 +1,5 @@
+//! Tests of recognising a model by its tensors: known, near, and unknown.
+
 use super::*;
 
 /// A model from a text: `name shape bytes` a line.

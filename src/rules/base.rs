@@ -6,24 +6,8 @@ use super::tensors::{ByTensor, Like, by_tensor};
 use super::{Evidence, Facts, Finding, Found, part, whole};
 use crate::artifact::{Artifact, Pin, Role};
 use crate::competition::{Approved, ApprovedFile, Model, Standing};
+use crate::weights::kind::may_be_weights;
 
-/// Names of files that may be loaded as weights.
-const WEIGHTS: [&str; 14] = [
-    ".safetensors",
-    ".gguf",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".pkl",
-    ".pickle",
-    ".npz",
-    ".npy",
-    ".h5",
-    ".msgpack",
-    ".onnx",
-    ".ot",
-];
 /// A file this large is taken for weights whatever its name.
 const LARGE: u64 = 64 << 20;
 
@@ -50,8 +34,7 @@ fn weights(model: &Artifact) -> Vec<(String, Evidence, crate::digest::Digest)> {
     let Some(tree) = &model.files else {
         return vec![(String::new(), whole(model), model.digest)];
     };
-    let named = |path: &str| WEIGHTS.iter().any(|end| path.to_lowercase().ends_with(end));
-    let files = tree.files().iter().filter(|file| named(file.path.as_str()) || file.size >= LARGE);
+    let files = tree.files().iter().filter(|file| may_be_weights(file.path.as_str()) || file.size >= LARGE);
     files.map(|file| (file.path.to_string(), part(model, file.path.as_str(), file.digest), file.digest)).collect()
 }
 

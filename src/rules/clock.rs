@@ -1,7 +1,8 @@
 //! The clock: how long the training may take, did take, and on what.
 //!
-//! Layer 2 (decisions): pure, over the Record's own words. Sums every step that takes a model or weights and
-//! feeds the served weights. An overrun on another GPU than the track's is Unknown, with the ratio.
+//! Layer 2 (decisions): pure, over the Record's own words. Sums every step that takes a model or weights and feeds the
+//! served weights. An overrun on another GPU than the track's is Unknown, with the ratio. Must never read a clock of
+//! its own.
 
 use std::collections::BTreeSet;
 

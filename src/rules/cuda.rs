@@ -1,6 +1,7 @@
 //! CUDA: whether toolkit and driver know the track's GPU.
 //!
-//! Layer 2 (decisions): pure. The two tables are the vendor's and hold for every competition.
+//! Layer 2 (decisions): pure. The two tables are the vendor's and hold for every competition. Must never guess at a GPU
+//! or a toolkit that a table lacks.
 
 use super::{Facts, Finding};
 

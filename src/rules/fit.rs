@@ -1,7 +1,7 @@
 //! Fit: whether what a submission adds is made for the locked base, by the shapes in the files' headers.
 //!
-//! Layer 2 (decisions): pure. Reads no tensor. Where a shape cannot say (blocks of quantised numbers, a base
-//! that is not at hand) the answer is Unknown with the reason.
+//! Layer 2 (decisions): pure. Reads no tensor. Where a shape cannot say (blocks of quantised numbers, a base that is
+//! not at hand) the answer is Unknown with the reason. Must never pass what a shape does not say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use crate::artifact::{Artifact, Role};
 use crate::recognise::gguf;
 use crate::recognise::lora::{Fit, FitProblem, Shapes, fit_adapter, fit_full};
 use crate::weights::adapter::AdapterConfig;
+use crate::weights::kind::ends_in;
 use crate::weights::{Format, Header};
 
 /// Problems named in one finding.
@@ -48,10 +49,7 @@ fn base_shapes(facts: &Facts) -> Result<Shapes, String> {
         };
         return Err(format!("the base model's tensors are not known: {reason}"));
     }
-    if facts
-        .weights_of(model)
-        .any(|file| matches!(file.found, Found::Absent) && file.path.to_lowercase().ends_with(".safetensors"))
-    {
+    if facts.weights_of(model).any(|file| matches!(file.found, Found::Absent) && ends_in(&file.path, &["safetensors"])) {
         return Err("the base model's tensors are not all known: some of its files are not at hand".to_owned());
     }
     let safe: Vec<&&Header> = headers.iter().filter(|header| header.format == Format::Safetensors).collect();

@@ -1,12 +1,12 @@
 //! Limits: of a track's host, of a team, of what is handed in.
 //!
-//! Layer 2 (decisions): pure. A bound that only says "at least" says so.
+//! Layer 2 (decisions): pure. A bound that only says "at least" says so. Must never state it as the size.
 
 use std::collections::BTreeMap;
 
 use super::{Facts, Finding, whole};
 use crate::artifact::{Artifact, Role};
-use crate::progress::bytes;
+use crate::text::bytes;
 
 const GB: u64 = 1_000_000_000;
 
@@ -47,10 +47,10 @@ type Set = (u64, Vec<(&'static str, u64)>);
 /// Bytes that an artifact's weights take at least as they are stored: by the headers' tensors where they are at
 /// hand, else by the files. A model may lie there in two formats, of which one is loaded: the smaller counts.
 fn least_of(facts: &Facts, artifact: &Artifact, types: &mut BTreeMap<&'static str, u64>) -> u64 {
-    let is_weights = |path: &str| [".safetensors", ".gguf", ".bin", ".pth"].iter().any(|end| path.ends_with(end));
-    let mut sets: BTreeMap<Option<&str>, Set> = BTreeMap::new();
+    let is_weights = |path: &str| crate::weights::kind::ends_in(path, &["safetensors", "gguf", "bin", "pth"]);
+    let mut sets: BTreeMap<Option<String>, Set> = BTreeMap::new();
     for file in artifact.files.iter().flat_map(|tree| tree.files()).filter(|file| is_weights(file.path.as_str())) {
-        let set = sets.entry(file.path.as_str().rsplit('.').next()).or_default();
+        let set = sets.entry(file.path.as_str().rsplit('.').next().map(str::to_ascii_lowercase)).or_default();
         let header = facts.weights_of(artifact).find(|one| one.path == file.path.as_str()).and_then(|one| one.found.header());
         match header {
             Some(header) => {

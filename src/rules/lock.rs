@@ -1,6 +1,6 @@
 //! The lock: whether it answers, holds everything, and who vouches for it.
 //!
-//! Layer 2 (decisions): pure.
+//! Layer 2 (decisions): pure. Must never fail what could not be looked at.
 
 use super::{Facts, Finding, whole};
 use crate::artifact::{Basis, Pin, Role};

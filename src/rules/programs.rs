@@ -1,7 +1,7 @@
 //! Programs: whether the image holds what [serve] runs.
 //!
-//! Layer 2 (decisions): pure. Reads the files that packages have in folders of programs; what a program itself
-//! needs when it runs the serving test shows.
+//! Layer 2 (decisions): pure. Reads the files that packages have in folders of programs; what a program itself needs
+//! when it runs the serving test shows. Must never pass a program that it has not found.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Signs of generated text: phrases that models say of themselves, counted in a stream.
 //!
-//! Layer 2 (decisions): pure; the caller opens what is read. Memory does not grow with the length of a file or
-//! of a line. A sign is no proof: people write about models too.
+//! Layer 2 (decisions): pure; the caller opens what is read. Memory does not grow with the length of a file or of a
+//! line. A sign is no proof: people write about models too. Must never judge what it counts.
 
 use std::io::{self, Read};
 

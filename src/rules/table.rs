@@ -1,6 +1,7 @@
 //! The table: id, summary, explanation and check of each rule, sorted by id.
 //!
-//! Layer 2 (decisions): pure. `competition::CHECKS` and docs/rules.md are held equal to it by tests.
+//! Layer 2 (decisions): pure. `competition::CHECKS` and docs/rules.md are held equal to it by tests. Must never decide
+//! anything but by its rows.
 
 use super::{Needs, Row, base, clock, cuda, data, fit, hermetic, licenses, limits, lock, others, programs, weights};
 

@@ -8,6 +8,7 @@ use super::{Facts, Finding, Found, Hides, part};
 use crate::artifact::{Artifact, Role};
 use crate::competition::Standing;
 use crate::copies::formats;
+use crate::weights::kind::opens_as_tensors;
 use crate::weights::shown;
 
 /// Formats that run code when they are loaded.
@@ -141,7 +142,7 @@ pub(super) fn format(facts: &Facts) -> Vec<Finding> {
                         .at(evidence)
                         .next("save it anew; `pack inspect FILE` says the same of the file alone"),
                 ),
-                (None, _) if of_model || ends(path, &[".safetensors", ".gguf"]) || ends(path, &BESIDE) => {}
+                (None, _) if of_model || opens_as_tensors(path) || ends(path, &BESIDE) => {}
                 _ => found.push(
                     Finding::unknown(format!("`{path}` is in no format that is known here"))
                         .at(evidence)
@@ -247,7 +248,7 @@ pub(super) fn in_code(facts: &Facts) -> Vec<Finding> {
             Some(Hides::Anything(why)) => unknown(format!("`{path}` {place} {why}: it could hold weights")),
             _ if of_code && size > LARGE => unknown(format!("`{path}` has {size} bytes, much for code")),
             Some(_) => continue,
-            None if ends(path, &[".safetensors", ".gguf"]) => fail(format!("`{path}` holds weights {place}, by its name")),
+            None if opens_as_tensors(path) => fail(format!("`{path}` holds weights {place}, by its name")),
             None if size < formats::LARGE => continue,
             None => Finding::unknown(format!("`{path}` {place} is not at hand: what it holds is not known"))
                 .at(part(file.artifact, path, file.digest))

@@ -104,7 +104,7 @@ impl Search<'_> {
 
     fn deb(&self, file: &File, spot: Spot<'_>, out: &mut InBlob) -> io::Result<()> {
         from_start(file)?;
-        let mut deb = archive::deb(file.try_clone()?, self.store.root())?;
+        let mut deb = archive::deb(file.try_clone()?, tempfile::tempfile_in(self.store.root())?)?;
         for at in 0..deb.entries().len() {
             let entry = &deb.entries()[at];
             if let archive::Kind::File { .. } = entry.kind {

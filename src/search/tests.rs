@@ -1,3 +1,5 @@
+//! Tests of looking for blobs inside blobs: each container beside one that lacks the bytes.
+
 use std::io::Write;
 
 use super::*;

@@ -7,9 +7,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
@@ -19,6 +18,7 @@ use crate::artifact::{Artifact, Basis, Name, PathPin, Pin, Role};
 use crate::manifest::beside;
 use crate::path::{ImagePath, PathError};
 use crate::plan;
+pub use crate::regular::open_regular;
 use crate::secret;
 use crate::store::StoreError;
 use crate::tree::{Mode, Tree, TreeFile};
@@ -92,16 +92,6 @@ fn artifact(name: &Name, role: Role, relative: &str, tree: Tree) -> Artifact {
         size: tree.size(),
         basis: Basis::Observed,
         files: Some(tree),
-    }
-}
-
-/// Opens a file without waiting for a pipe's other end; refuses everything but a regular file.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
     }
 }
 
@@ -385,8 +375,8 @@ impl Exclusions {
     /// What no tree holds: git's and `pack`'s own files.
     fn covers(&self, relative: &Path, full: &Path) -> bool {
         relative == Path::new("pack.lock")
-            // A lock that is being written, or was when its process was killed.
-            || relative.to_str().is_some_and(|name| name.starts_with(".pack.lock.tmp-"))
+            // A file that is being written, or was when its process was killed.
+            || relative.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".pack.lock.tmp-"))
             || relative.file_name().is_some_and(|name| name == ".git" || name == ".pack")
             // An OCI layout, whatever its name, is something `build` wrote.
             || full.join("oci-layout").is_file()
@@ -400,7 +390,7 @@ impl Exclusions {
         self.paths.iter().any(|path| path == relative)
             || name.starts_with(b".tmp-")
             || name.ends_with(b".oci.tar")
-            || name.ends_with(crate::bundle::ENDING.as_bytes())
+            || name.ends_with(crate::artifact::BUNDLE_ENDING.as_bytes())
             // What Python makes of the code when it runs, other each time.
             || name.ends_with(b".pyc")
             || name == b"__pycache__" && full.is_dir()

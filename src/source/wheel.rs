@@ -1,9 +1,9 @@
 //! wheel: wheels that the author names as files, beside the manifest or at an address: `[python] wheels`, and
 //! direct references in requirements.
 //!
-//! A source; layer 3 (effects). The author answers for them: their digest is given or observed, and every
-//! report lists them apart. They are resolved together with everything else of `[python]`, so that what they
-//! need takes part. Must never take a file whose name and METADATA disagree, nor show an address with a login.
+//! Layer 3 (effects), a source. The author answers for them: their digest is given or observed, and every report lists
+//! them apart. They are resolved together with everything else of `[python]`, so that what they need takes part. Must
+//! never take a file whose name and METADATA disagree, nor show an address with a login.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the author's wheels")]
 
@@ -11,7 +11,6 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::path::open_regular;
 use super::pypi::index::with_named_login;
 use super::pypi::tags::{Origin, Target, WheelName, normalise};
 use super::vouch::{self, Word};
@@ -22,6 +21,8 @@ use crate::digest::Digest;
 use crate::manifest::wheel_address;
 use crate::path::ImagePath;
 use crate::progress::Task;
+use crate::regular::open_regular;
+use crate::text::with_causes;
 use crate::tool::WorkFolder;
 
 /// Wheels that the author names.
@@ -95,23 +96,13 @@ pub fn take(
                 }
                 None => taken.push(local),
             },
-            Err(error) => wrong.push(chain(&error)),
+            Err(error) => wrong.push(with_causes(&error)),
         }
     }
     if wrong.is_empty() {
         return Ok(taken);
     }
     Err(SourceError::new(format!("[python] wheels cannot be taken as they are:\n  {}", wrong.join("\n  "))))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }
 
 fn take_one(

@@ -11,7 +11,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::scratch::{Scratch, fresh_name};
-use super::{Store, StoreError, copy_hashed, hash_open, io_error};
+use super::take::copy_hashed;
+use super::trust::hash_open;
+use super::{Store, StoreError, io_error};
 use crate::digest::Digest;
 use crate::progress::Task;
 

@@ -148,13 +148,6 @@ impl Alone<'_> {
                 remove_counted(&entry.path(), &mut collected)?;
             }
         }
-        // Folders in which a helper program worked: whoever made them had the store open.
-        for entry in fs::read_dir(store.root.join("tools")).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(".work-") {
-                drop(fs::remove_dir_all(entry.path()));
-            }
-        }
         Ok(collected)
     }
 }

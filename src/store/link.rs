@@ -13,7 +13,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::scratch::Scratch;
-use super::{Store, StoreError, TRUST_FROM, copy_hashed, hash_open, io_error};
+use super::take::copy_hashed;
+use super::trust::hash_open;
+use super::{Store, StoreError, TRUST_FROM, io_error};
 use crate::digest::Digest;
 use crate::progress::Task;
 

@@ -88,13 +88,13 @@ pub(super) fn fresh_name(folder: &Path) -> PathBuf {
 }
 
 /// Whether the name still leads to this very file.
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// The lock of a temporary file or folder, or of a part, that nobody holds; `None` where somebody does.
-pub(super) fn lock_of_dead(path: &Path) -> Option<File> {
+pub(crate) fn lock_of_dead(path: &Path) -> Option<File> {
     let meta = fs::symlink_metadata(path).ok()?;
     let file = (meta.is_file() || meta.is_dir()).then(|| File::open(path).ok()).flatten()?;
     (file.try_lock().is_ok() && is_at(&file, path)).then_some(file)

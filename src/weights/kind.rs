@@ -46,6 +46,9 @@ impl fmt::Display for Pickle {
 
 /// `torch.save` before 1.6: protocol 2, then a 10-byte integer.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+/// Endings of names of files that a library may load as weights.
+const LOADED: &[&str] =
+    &["safetensors", "gguf", "bin", "pt", "pth", "ckpt", "pkl", "pickle", "npz", "npy", "h5", "msgpack", "onnx", "ot"];
 const NAMES: &[&str] = &["pt", "pth", "ckpt", "pkl", "pickle", "joblib"];
 
 /// What a file is, by its first bytes ([`HEAD`] of them, or all) and its name. Bytes go before the name: a
@@ -78,9 +81,44 @@ pub fn kind_of(head: &[u8], name: &str) -> FileKind {
     }
 }
 
+/// Whether what follows the last dot of a name is one of these, in letters of any case.
+pub fn ends_in(path: &str, extensions: &[&str]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    extensions.iter().any(|one| extension.eq_ignore_ascii_case(one))
+}
+
+/// Whether tensors are read out of a file of this name here.
+pub fn opens_as_tensors(path: &str) -> bool {
+    ends_in(path, &["safetensors", "gguf"])
+}
+
+/// Whether a library may load weights from a file of this name.
+pub fn may_be_weights(path: &str) -> bool {
+    ends_in(path, LOADED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_count_in_letters_of_any_case() {
+        for (path, opens, may_be) in [
+            ("model.safetensors", true, true),
+            ("A.B/Model.SafeTensors", true, true),
+            ("x.GGUF", true, true),
+            ("pytorch_model.bin", false, true),
+            ("x.ONNX", false, true),
+            ("x.json", false, false),
+            ("gguf", false, false),
+            ("x.gguf/readme", false, false),
+            ("x.safetensors.index.json", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((opens_as_tensors(path), may_be_weights(path)), (opens, may_be), "{path}");
+        }
+    }
 
     #[test]
     fn bytes_go_before_names() {

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Dtype, MAX_RANK, Tensor, WeightsError, check_name, shown};
+use super::{Dtype, MAX_DIMENSIONS, Tensor, WeightsError, check_name, shown};
 use crate::digest::{Digest, Hasher};
 
 /// A sorted set of tensors; equal sets have equal text.
@@ -111,7 +111,8 @@ impl FromStr for Tensor {
             let digest = Digest::from_hex(fields.next()?).ok()?;
             let tensor = Tensor { dtype, shape, digest, name: fields.next()?.to_owned() };
             // One form only: no `+1`, no `01`; and a size that exists.
-            let sound = tensor.shape.len() <= MAX_RANK && dtype.bytes(&tensor.shape).is_some() && tensor.to_string() == line;
+            let sound =
+                tensor.shape.len() <= MAX_DIMENSIONS && dtype.bytes(&tensor.shape).is_some() && tensor.to_string() == line;
             sound.then_some(tensor)
         };
         let tensor = parse().ok_or_else(|| ListingError::Line(shown(line)))?;

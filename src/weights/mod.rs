@@ -15,7 +15,7 @@ mod dtype;
 pub mod gguf;
 pub mod index;
 pub(crate) mod json;
-mod kind;
+pub mod kind;
 mod listing;
 pub mod numbers;
 pub mod safetensors;
@@ -31,7 +31,7 @@ pub const MAX_DOCUMENT: u64 = 16 << 20;
 /// Bytes a tensor's name may have.
 pub const MAX_NAME: usize = 1024;
 /// Dimensions a tensor may have.
-pub const MAX_RANK: usize = 32;
+pub const MAX_DIMENSIONS: usize = 32;
 
 /// A tensor as its file's header describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -213,12 +213,7 @@ pub fn header(kind: &FileKind, reader: &mut (impl Read + Seek), length: u64) -> 
 
 /// A text of a stranger's, bounded and escaped for a terminal.
 pub fn shown(text: &str) -> String {
-    const MOST: usize = 120;
-    let mut out: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MOST).is_some() {
-        out.push('…');
-    }
-    out
+    crate::text::shown(text, 120)
 }
 
 /// Refuses a name that no listing or report could show as it is.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::json::{Members, said};
-use super::{Dtype, Format, Header, MAX_RANK, TensorInfo, Value, WeightsError, check_layout, check_name, shown};
+use super::{Dtype, Format, Header, MAX_DIMENSIONS, TensorInfo, Value, WeightsError, check_layout, check_name, shown};
 
 /// Bytes a header may have. Real ones have some 100 for each tensor.
 pub const MAX_HEADER: u64 = 16 << 20;
@@ -122,8 +122,8 @@ fn tensor(name: String, wire: Wire, start: u64) -> Result<TensorInfo, WeightsErr
     let Some(dtype) = Dtype::of_safetensors(&wire.dtype) else {
         return Err(wrong(format!("unknown dtype `{}`", shown(&wire.dtype))));
     };
-    if wire.shape.len() > MAX_RANK {
-        return Err(wrong(format!("expected at most {MAX_RANK} dimensions, found {}", wire.shape.len())));
+    if wire.shape.len() > MAX_DIMENSIONS {
+        return Err(wrong(format!("expected at most {MAX_DIMENSIONS} dimensions, found {}", wire.shape.len())));
     }
     let (begin, end) = wire.data_offsets;
     let Some(bytes) = end.checked_sub(begin) else {

@@ -233,3 +233,44 @@ fn projects_differ_by_their_files() {
         ran.all()
     );
 }
+
+/// `image ls`: a layout and its archive give one listing, and documents that say what is not so give none.
+#[test]
+fn images_are_listed_as_they_are() {
+    let bench = Bench::tiny();
+    bench.run("lock").good();
+    bench.build("");
+    let listed = bench.run("image ls image --files").good().out;
+    bench.run("build -o image.oci.tar --format oci-archive").good();
+    assert_eq!(bench.run("image ls image.oci.tar --files").good().out, listed);
+    bench.run("build -o image.docker.tar --format docker-archive").good();
+    let configs = |what: &str| -> Vec<String> {
+        let images = bench.json(&format!("image ls {what}"));
+        let mut all: Vec<String> =
+            images.as_array().unwrap().iter().map(|image| image["config"].as_str().unwrap().to_owned()).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(configs("image.docker.tar"), configs("image"));
+    let good = bench.read("image/index.json");
+    let mut index: serde_json::Value = serde_json::from_str(&good).unwrap();
+    index["manifests"][0]["size"] = 7.into();
+    let refused = |what: &str, says: &str| {
+        let ran = bench.run(&format!("image ls {what}"));
+        assert!(ran.code == 2 && ran.err.contains(says), "{}", ran.all());
+    };
+    let index_path = bench.at("image/index.json");
+    fs::remove_file(&index_path).unwrap();
+    fs::write(&index_path, index.to_string()).unwrap();
+    refused("image", "is not as its documents say: the manifest is said to have 7 bytes and has ");
+    fs::write(&index_path, format!("{good}{}", " ".repeat(16 << 20))).unwrap();
+    refused("image", "`index.json` has more than 16777216 bytes");
+    fs::remove_file(&index_path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&index_path).status().unwrap().success());
+    refused("image", "`index.json` is not a regular file");
+    fs::remove_file(&index_path).unwrap();
+    fs::write(&index_path, &good).unwrap();
+    assert_eq!(bench.run("image ls image --files").good().out, listed);
+    refused("model", "`model` is not an OCI layout: it has no oci-layout file");
+    refused("none", "`none` is not an OCI layout: it has no oci-layout file");
+}

@@ -1,3 +1,7 @@
+//! Tests of Debian packages: what is taken, and each thing that is refused.
+
+#![allow(clippy::disallowed_methods, reason = "tests make files")]
+
 use std::io::{Cursor, Write as _};
 
 use proptest::prelude::*;
@@ -8,7 +12,7 @@ use crate::tree::Mode;
 
 fn unpack(bytes: Vec<u8>) -> Result<String, ArchiveError> {
     let folder = tempfile::tempdir().unwrap();
-    let mut deb = open(Cursor::new(bytes), folder.path())?;
+    let mut deb = open(Cursor::new(bytes), tempfile::tempfile_in(folder.path()).unwrap())?;
     let entries = deb.entries().to_vec();
     let mut out = String::new();
     for (index, entry) in entries.into_iter().enumerate() {

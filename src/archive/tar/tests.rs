@@ -1,3 +1,5 @@
+//! Tests of tars: what is taken, and each thing that is refused.
+
 use super::super::testing::{TarMember, extension, file, path, special, tar, tar_blocks};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Tests of wheels: what is taken, and each thing that is refused.
+
 use std::io::Cursor;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of zips: what is taken, and each thing that is refused.
+
 use std::io::Cursor;
 
 use super::super::testing::{TestZip, ZipMember, path};

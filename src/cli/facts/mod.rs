@@ -12,7 +12,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::Session;
-use super::project::{MAX_LOCK, Project, read_at_most};
+use super::files::{MAX_LOCK, read_text};
+use super::project::Project;
 use crate::artifact::Role;
 use crate::competition::Competition;
 use crate::digest::Digest;
@@ -73,7 +74,7 @@ pub fn record(project: &Project) -> Option<Result<Record, String>> {
         return None;
     }
     let read = || -> Result<Record, String> {
-        let text = read_at_most(&path, MAX_RECORD).map_err(|error| format!("{error:#}"))?;
+        let text = read_text(&path, MAX_RECORD).map_err(|error| format!("{error:#}"))?;
         Record::parse(&text).map_err(|error| error.to_string())
     };
     Some(read())
@@ -95,7 +96,7 @@ pub fn others(folder: &Path, project: &Project) -> Result<Vec<Other>> {
             continue;
         }
         let read = |file: &str| {
-            read_at_most(&folder.join(file), MAX_LOCK).with_context(|| format!("the submission `{}`", folder.display()))
+            read_text(&folder.join(file), MAX_LOCK).with_context(|| format!("the submission `{}`", folder.display()))
         };
         let manifest = Manifest::parse(&read("pack.toml")?)?;
         let lock = Lockfile::parse(&read("pack.lock")?)?;

@@ -100,7 +100,7 @@ fn is_of(view: &View, kind: &str) -> bool {
 fn judge(answer: &mut ImageAnswer, claims: &Result<Vec<View>, ViewError>, made: &View) {
     let views = match claims {
         // Whether the disk failed or the documents: nobody saw an image, so nobody can say that it is another one.
-        Err(error @ (ViewError::Read { .. } | ViewError::Store(_))) => return answer.because = Some(chain(error)),
+        Err(error @ (ViewError::Read { .. } | ViewError::Layer(_))) => return answer.because = Some(chain(error)),
         Err(error) => {
             answer.answer = Answer::Refuted;
             return answer.because = Some(format!("what is claimed is no image: {}", chain(error)));

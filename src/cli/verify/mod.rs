@@ -7,16 +7,14 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the report's folder")]
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::error::Problem;
 use super::project::{self, Project};
-use super::{Session, attest, check, facts};
+use super::{Session, attest, check, facts, files};
 use crate::attestation::{self, BuiltImage, Claim as Claimed, SigningKey, Verification};
 use crate::clock;
 use crate::competition::{Accept, Competition};
@@ -242,7 +240,7 @@ pub fn sign(report: &Report, folder: &Path, key: &SigningKey) -> Result<Vec<Path
 pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>) -> Result<Report> {
     let mut reports = Vec::new();
     for file in files {
-        let text = project::read_text(file)?;
+        let text = files::read_text(file, files::MAX_TEXT)?;
         reports.push(Report::parse(&text).with_context(|| format!("`{}`", file.display()))?);
     }
     let judged_by = reports.first().map(|first| first.subject.competition_digest);
@@ -283,7 +281,7 @@ pub fn merge(files: &[PathBuf], competition: Option<&str>, report: Option<&Path>
 /// Writes the report. One that is there keeps its verdict, under the time at which it was written.
 fn put(folder: &Path, report: &Report) -> Result<()> {
     let path = folder.join("report.json");
-    if let Ok(Ok(before)) = project::read_text(&path).map(|text| Report::parse(&text)) {
+    if let Ok(Ok(before)) = files::read_text(&path, files::MAX_TEXT).map(|text| Report::parse(&text)) {
         let made: String = before.made.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
         let kept = folder.join(format!("report-{made}.json"));
         // Under both names until the new one is in place: whoever is stopped in between leaves a verdict.
@@ -291,19 +289,7 @@ fn put(folder: &Path, report: &Report) -> Result<()> {
         let keep = fs::hard_link(&path, &kept).or_else(|_| fs::copy(&path, &kept).map(drop));
         keep.with_context(|| format!("cannot keep `{}`", path.display()))?;
     }
-    write(&path, &report.emit())
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    // As a whole, so that nobody reads half a verdict, and under a name that nobody can have put a link at.
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".tmp-").permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
+    files::replace(&path, &report.emit())
 }
 
 fn rulebook(project: &Project, lock: &Lockfile, options: &Options, session: &Session) -> Result<Rulebook> {

@@ -17,6 +17,7 @@ use crate::net::{NetError, shown};
 use crate::par;
 use crate::source::{Context, Evidence, SourceError};
 use crate::store::{Store, StoreError};
+use crate::text::with_causes;
 
 /// Ubuntu's InRelease is some 0.3 MB.
 const INRELEASE_CAP: u64 = 8 << 20;
@@ -170,7 +171,7 @@ impl Archive<'_> {
             match self.open_at(root, suite, cx) {
                 Ok(opened) => return Ok(opened),
                 Err(error) if several.len() == 1 => return Err(error),
-                Err(error) => refused.push(format!("\n  {}: {}", shown(root), chain(&error))),
+                Err(error) => refused.push(format!("\n  {}: {}", shown(root), with_causes(&error))),
             }
         }
         let (distribution, name) = (suite.distribution, &suite.name);
@@ -278,15 +279,4 @@ pub fn is_absent(error: &NetError) -> bool {
         NetError::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
         _ => false,
     }
-}
-
-/// An error with all its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -49,5 +49,5 @@ pub fn packages(name: &str, bytes: &[u8]) -> Result<Vec<String>, SourceError> {
         size = size.saturating_add(package.size);
     })
     .map_err(|error| SourceError::new("cannot read this index").because(error))?;
-    Ok(vec![format!("{count} packages for amd64, {} in all", crate::progress::bytes(size))])
+    Ok(vec![format!("{count} packages for amd64, {} in all", crate::text::bytes(size))])
 }

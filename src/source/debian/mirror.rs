@@ -1,7 +1,8 @@
 //! Mirror: which archive roots may serve a suite, by what the author, the user and the host have set up.
 //!
-//! Layer 2 (judgement): pure. No archive's address is known here. A root that somebody named for this very
-//! archive is the only one; the host's apt sources are candidates, to be tried against the signed Release.
+//! Layer 2 (judgement): pure. No archive's address is known here. A root that somebody named for this very archive is
+//! the only one; the host's apt sources are candidates, to be tried against the signed Release. Must never know an
+//! archive by itself, nor add a root that nobody set up.
 
 use std::collections::BTreeMap;
 

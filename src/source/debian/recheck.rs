@@ -11,6 +11,7 @@ use super::{Distribution, Suite, keys};
 use crate::artifact::{Artifact, DebPin, Pin};
 use crate::source::{Evidence, SourceError};
 use crate::store::Store;
+use crate::text::with_causes;
 
 /// What was found right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) fn with_keys(
                 found.suites.push((suite, signer));
                 found.packages += packages;
             }
-            Err(error) => drop(wrong.insert(archive::chain(&error))),
+            Err(error) => drop(wrong.insert(with_causes(&error))),
         }
     }
     for (name, artifact) in &open {

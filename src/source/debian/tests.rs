@@ -17,6 +17,7 @@ use crate::manifest::Manifest;
 use crate::net::Net;
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::text::with_causes;
 
 const BORN: u32 = 1_750_000_000;
 const SIGNED: u32 = 1_783_800_000;
@@ -111,13 +112,13 @@ impl World {
 
     fn resolve(&self, manifest: &Manifest) -> Result<Resolved, String> {
         let previous = Previous { artifacts: &[], evidence: &[], upgrade: None };
-        self.resolve_after(manifest, &previous, &Net::new(false)).map_err(|error| archive::chain(&error))
+        self.resolve_after(manifest, &previous, &Net::new(false)).map_err(|error| with_causes(&error))
     }
 
     fn fetch(&self, manifest: &Manifest, artifact: &Artifact) -> Result<(), String> {
         let (store, progress, net) = (self.store(), Progress::silent(), Net::new(false));
         let cx = Context { project: Path::new("."), manifest, store: &store, net: &net, progress: &progress, jobs: 2 };
-        self.provider().fetch(artifact, &cx).map_err(|error| archive::chain(&error))
+        self.provider().fetch(artifact, &cx).map_err(|error| with_causes(&error))
     }
 }
 
@@ -330,8 +331,7 @@ fn the_evidence_proves_the_lock_again() {
     let resolved = world.resolve(&world.manifest(SYSTEM)).unwrap();
     let ring = keyring(&[&world.key]);
     let check = |evidence: &[crate::source::Evidence], artifacts: &[Artifact]| {
-        recheck::with_keys(&ring, Distribution::Debian, evidence, artifacts, &world.store())
-            .map_err(|error| archive::chain(&error))
+        recheck::with_keys(&ring, Distribution::Debian, evidence, artifacts, &world.store()).map_err(|error| with_causes(&error))
     };
     let good = check(&resolved.evidence, &resolved.artifacts).unwrap();
     assert_eq!(good.packages, 8);

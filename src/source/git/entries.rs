@@ -1,6 +1,7 @@
 //! Entries: what a commit's tree lists, links and submodules, from git's own words.
 //!
-//! Part of the `git` source; pure. Must never let a name through that is not an [`ImagePath`].
+//! Layer 3 (effects), part of the `git` source, but pure itself. Must never let a name through that is not an
+//! [`ImagePath`].
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Remote: which commit a name means, and that commit with its submodules brought here.
 //!
-//! Part of the `git` source; effects. Must never hand git an address or a name that was not judged before.
+//! Layer 3 (effects), part of the `git` source. Must never hand git an address or a name that was not judged before.
 
 use crate::artifact::Commit;
 use crate::manifest::address;

@@ -1,7 +1,7 @@
 //! Account: which Hub is asked, and who asks.
 //!
-//! Part of the `hf` source; effects: reads the environment and the Hub's own token file, as the Hub's own client
-//! does. Must never show a token: hence no `Debug`, and no text that holds one leaves this file but to
+//! Layer 3 (effects), part of the `hf` source: reads the environment and the Hub's own token file, as the Hub's own
+//! client does. Must never show a token: hence no `Debug`, and no text that holds one leaves this file but to
 //! [`crate::net::Net`].
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the token file")]
@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::net::Net;
+use crate::regular::open_regular;
 use crate::source::SourceError;
-use crate::source::path::open_regular;
 use crate::tool;
 
 /// The Hub, where `HF_ENDPOINT` names no other.

@@ -1,7 +1,7 @@
 //! Api: what the Hub says of a repository: the commit of a revision, and the files of a commit.
 //!
-//! Part of the `hf` source; effects: asks. What a Hub or a mirror lists is judged before it is believed: paths,
-//! sizes, digests, numbers of entries, and where the next page is. Must never follow a page to another origin.
+//! Layer 3 (effects), part of the `hf` source: asks. What a Hub or a mirror lists is judged before it is believed:
+//! paths, sizes, digests, numbers of entries, and where the next page is. Must never follow a page to another origin.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! Cache: the user's local Hub cache, looked into before the network is.
 //!
-//! Part of the `hf` source; effects: reads the disk. `<cache>/models--<owner>--<name>/` holds
-//! `blobs/<SHA-256 or git SHA-1>` and `snapshots/<commit>/<path>`, links to blobs. What its names say is never
-//! believed: bytes pass the store's door like any others. Must never write there.
+//! Layer 3 (effects), part of the `hf` source: reads the disk. `<cache>/models--<owner>--<name>/` holds `blobs/<SHA-256
+//! or git SHA-1>` and `snapshots/<commit>/<path>`, links to blobs. What its names say is never believed: bytes pass the
+//! store's door like any others. Must never write there.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the user's cache")]
 
@@ -15,8 +15,8 @@ use crate::artifact::{Commit, HubKind};
 use crate::digest::Digest;
 use crate::path::ImagePath;
 use crate::progress::Task;
+use crate::regular::open_regular;
 use crate::source::Context;
-use crate::source::path::open_regular;
 use crate::store::StoreError;
 
 /// One repository's folder of the cache.

@@ -1,8 +1,8 @@
 //! Download: brings the bytes of a repository's files, from the local cache or from the Hub.
 //!
-//! Part of the `hf` source; effects. Bytes whose SHA-256 is known pass the store's door; small files, for which
-//! git vouches, are held to their git SHA-1 first and their SHA-256 is learned. Must never take a git-lfs
-//! pointer for the file that it points to.
+//! Layer 3 (effects), part of the `hf` source. Bytes whose SHA-256 is known pass the store's door; small files, for
+//! which git vouches, are held to their git SHA-1 first and their SHA-256 is learned. Must never take a git-lfs pointer
+//! for the file that it points to.
 
 use sha1_checked::{Digest as _, Sha1};
 use url::Url;

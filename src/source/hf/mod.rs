@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::manifest::TreeWant;
 use crate::net::NetError;
 use crate::par;
-use crate::progress::bytes;
+use crate::text::bytes;
 use crate::tree::{Mode, Tree, TreeFile};
 
 mod account;

@@ -1,10 +1,10 @@
 //! Compile: one question to uv, and whether the lack of a wheel has changed its answer.
 //!
-//! Part of the `pypi` source; effects, around pure judgements. uv never builds here, so a version that has
-//! only a source distribution is passed over in silence. To hear of it the same question is asked again with
-//! a *stand-in* for each such version: an empty wheel in a folder of links. Where uv then chooses a stand-in,
-//! the lack of a wheel has decided, and that is refused. uv itself applies every specifier, marker, old pin
-//! and pre-release rule in both runs. Must never hand on a stand-in as an answer.
+//! Layer 3 (effects), part of the `pypi` source, around pure judgements. uv never builds here, so a version that has
+//! only a source distribution is passed over in silence. To hear of it the same question is asked again with a
+//! *stand-in* for each such version: an empty wheel in a folder of links. Where uv then chooses a stand-in, the lack of
+//! a wheel has decided, and that is refused. uv itself applies every specifier, marker, old pin and pre-release rule in
+//! both runs. Must never hand on a stand-in as an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

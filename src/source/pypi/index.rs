@@ -1,8 +1,10 @@
 //! Index: where this user's packages lie, as uv and pip have been told, and what an index lists.
 //!
-//! Part of the `pypi` source; effects. uv is asked for its own settings; where it has none, pip's are handed
-//! to it. `[python.indexes]` comes before both. No host is known here. Must never show a user name or
-//! password of an address.
+//! Layer 3 (effects), part of the `pypi` source. uv is asked for its own settings; where it has none, pip's are handed
+//! to it. `[python.indexes]` comes before both. No host is known here. Must never show a user name or password of an
+//! address.
+
+#![allow(clippy::disallowed_methods, reason = "effects: reads folders of links")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

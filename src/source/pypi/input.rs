@@ -1,6 +1,6 @@
 //! Input: what `[python]` asks for, read and judged before uv is asked.
 //!
-//! Part of the `pypi` source; effects (it reads files beside the manifest). Must never follow a path that
+//! Layer 3 (effects), part of the `pypi` source (it reads files beside the manifest). Must never follow a path that
 //! leaves the project, and never print an address that a requirement holds.
 
 #![allow(clippy::disallowed_methods, reason = "effects: reads the author's requirements")]
@@ -19,8 +19,8 @@ use crate::artifact::{Name, WheelPlace};
 use crate::digest::Digest;
 use crate::manifest::Python;
 use crate::path::ImagePath;
+use crate::regular::open_regular;
 use crate::source::SourceError;
-use crate::source::path::open_regular;
 use crate::source::wheel::{LocalWheel, NamedWheel};
 
 /// Bytes of a requirements or lock file at most.

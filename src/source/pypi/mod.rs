@@ -1,8 +1,8 @@
 //! pypi: wheels of Python package indexes, resolved by uv, and models that travel inside a wheel.
 //!
-//! A source; layer 3 (effects). What is chosen is a function of manifest, requirements, old pins and index;
-//! nothing of a package is run or built. The lack of a wheel never changes a version in silence
-//! (see [`compile`]). A pin holds no address: where a pinned wheel lies is asked of uv, once for all.
+//! Layer 3 (effects), a source. What is chosen is a function of manifest, requirements, old pins and index; nothing of
+//! a package is run or built. The lack of a wheel never changes a version in silence (see [`compile`]). A pin holds no
+//! address: where a pinned wheel lies is asked of uv, once for all.
 //!
 //! uv sees the user's own configuration and none of the project's: it runs in an empty folder, and
 //! `[tool.uv.sources]` of a pyproject.toml does not count. Which indexes there are is uv's own setting, else

@@ -1,7 +1,7 @@
 //! Pick: one wheel for each package of uv's answer, and its entry in the lock.
 //!
-//! Part of the `pypi` source; the choice is pure, what the answer leaves out is asked of the index. Must never
-//! take a wheel whose hash the author did not give, where hashes were given.
+//! Layer 3 (effects), part of the `pypi` source; the choice is pure, what the answer leaves out is asked of the index.
+//! Must never take a wheel whose hash the author did not give, where hashes were given.
 
 use std::collections::{BTreeMap, BTreeSet};
 

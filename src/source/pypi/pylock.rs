@@ -1,6 +1,6 @@
 //! Pylock: reads `pylock.toml` (PEP 751), the author's own or what uv answers.
 //!
-//! Part of the `pypi` source; pure. Must never guess at a lock-version it does not know.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. Must never guess at a lock-version it does not know.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -153,7 +153,7 @@ pub fn parse_pylock(file: &str, text: &str, target: &Target) -> Result<Vec<Locke
 
 fn last_segment(place: &str) -> Option<String> {
     let place = place.split(['#', '?']).next()?;
-    place.rsplit('/').next().filter(|name| !name.is_empty()).map(percent_decoded)
+    place.rsplit('/').next().filter(|name| !name.is_empty()).and_then(percent_decoded)
 }
 
 /// What markers are judged against: the image, never the host.

@@ -1,8 +1,8 @@
 //! Requirements: what a requirements file says, as far as `pack` must know; uv reads the rest.
 //!
-//! Part of the `pypi` source; pure. Finds hashes and exact versions, other files it includes, and what
-//! cannot stand in a file that a lock follows from: addresses. Must never print an address, which may hold
-//! a secret.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. Finds hashes and exact versions, other files it
+//! includes, and what cannot stand in a file that a lock follows from: addresses. Must never print an address, which
+//! may hold a secret.
 
 use pep508_rs::{MarkerTree, Requirement, VerbatimUrl, VersionOrUrl};
 use std::collections::BTreeSet;

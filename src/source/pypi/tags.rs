@@ -1,7 +1,8 @@
 //! Tags: which wheel of a package serves the image's Python and C library (PEP 425, PEP 600).
 //!
-//! Part of the `pypi` source; pure. One wheel is chosen by platform tag in an order that depends on nothing
-//! but the file names. Must never take a wheel for another platform: the image is Linux on x86_64 with glibc.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. One wheel is chosen by platform tag in an order that
+//! depends on nothing but the file names. Must never take a wheel for another platform: the image is Linux on x86_64
+//! with glibc.
 
 use std::cmp::Reverse;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! uv.lock: reads the lock of uv's own projects, version 1.
 //!
-//! Part of the `pypi` source; pure. What the project needs is followed from its own entry, with the markers
-//! and extras that stand there; development groups are not the submission's. Must never guess at a version it
-//! does not know, nor take a package without a hash.
+//! Layer 3 (effects), part of the `pypi` source, but pure itself. What the project needs is followed from its own
+//! entry, with the markers and extras that stand there; development groups are not the submission's. Must never guess
+//! at a version it does not know, nor take a package without a hash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -244,7 +244,7 @@ fn take(entry: &Entry, lock: &ImagePath) -> Result<Taken, String> {
         let name = wheel.filename.clone().or_else(|| {
             let place = wheel.url.as_deref().or(wheel.path.as_deref())?;
             let name = place.split(['#', '?']).next()?.rsplit('/').next()?;
-            Some(percent_decoded(name))
+            percent_decoded(name)
         });
         let name = name.ok_or("a wheel has neither name, url nor path")?;
         let digest = sha256(wheel).map_err(|what| format!("wheel `{}`: {what}", name.escape_debug()))?;

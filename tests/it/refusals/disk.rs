@@ -128,7 +128,7 @@ fn no_garbage(bench: &Bench) {
 
 fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_string_lossy();
-    name.contains(".tmp-") || name.contains(".part-") || name.contains(".work-")
+    name.contains(".tmp-") || name.contains(".part-")
 }
 
 /// System calls after which the disk differs, in groups that are counted together.

