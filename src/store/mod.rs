@@ -47,7 +47,7 @@ pub use gc::{Alone, Collected, Verified};
 pub use pieces::Pieces;
 pub use scratch::Scratch;
 pub use sink::Sink;
-pub use unpacked::{Unpacking, remove_tree};
+pub use unpacked::Unpacking;
 
 /// Below this size a blob is rehashed whenever it is read, so no trust record is kept for it.
 const TRUST_FROM: u64 = 1 << 20;
