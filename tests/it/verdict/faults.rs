@@ -224,7 +224,10 @@ fn train_goes_on_from_a_checkpoint(who: Who, runner: &'static str) {
     bench.kill(child);
     documents_are_whole(&bench);
     assert!(attempts(&bench)[0].get("execution").is_none(), "nobody saw it end");
-    drop(fs::remove_dir_all(folder.join("checkpoint-3.part")));
+    // Under way when it was killed; on a busy machine a container lives a round longer.
+    for round in [3, 4] {
+        drop(fs::remove_dir_all(folder.join(format!("checkpoint-{round}.part"))));
+    }
     let ran = bench.run("train --resume").good();
     assert!(ran.err.contains("step train: going on from adapter/checkpoint-"), "{}", ran.all());
     assert!(ran.err.contains("going on after round "), "{}", ran.all());
