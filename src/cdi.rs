@@ -296,12 +296,15 @@ impl Needs {
                     self.links.push((target.to_owned(), at.to_owned()));
                 }
             }
-            "update-ldcache" => {
+            // The names that `ldconfig` would link come with the folders that its cache would know.
+            "update-ldcache" | "create-soname-symlinks" => {
                 for folder in values("--folder") {
                     if !is_plain(&folder) {
                         return Err(format!("its hook's folder `{}` is none", folder.escape_debug()));
                     }
-                    self.libraries.push(folder);
+                    if !self.libraries.contains(&folder) {
+                        self.libraries.push(folder);
+                    }
                 }
             }
             // Folders of devices can be entered, and no node can be made in a box.
@@ -309,6 +312,10 @@ impl Needs {
             "enable-cuda-compat" => {
                 let note =
                     "the CDI hook enable-cuda-compat was left out: a newer libcuda in the box is not preferred to the host's";
+                self.notes.push(note.to_owned());
+            }
+            "update-application-profile" => {
+                let note = "the CDI hook update-application-profile was left out: it is about what a display shows";
                 self.notes.push(note.to_owned());
             }
             other => {
@@ -414,6 +421,19 @@ devices:
             let read = Spec::parse("nvidia.yaml", &text).and_then(|spec| spec.needs(spec.first_device().unwrap()));
             let error = read.expect_err(to).to_string();
             assert!(error.contains(says), "{to}: {error}");
+        }
+        // Newer files have more hooks, all known.
+        for (hook, notes) in [
+            ("args: [nvidia-cdi-hook, update-application-profile]", 1),
+            ("args: [nvidia-cdi-hook, enable-cuda-compat, --host-driver-version=580.65.06]", 1),
+            ("args: [nvidia-cdi-hook, disable-device-node-modification]", 0),
+            ("args: [nvidia-cdi-hook, create-soname-symlinks, --folder, /usr/lib64]", 0),
+            ("args: [nvidia-cdi-hook, update-ldcache, --ldconfig-path=/sbin/ldconfig, --folder, /usr/lib64]", 0),
+        ] {
+            let read: Hook = serde_saphyr::from_str(&format!("hookName: createContainer\npath: /x\n{hook}\n")).unwrap();
+            let mut needs = Needs { libraries: vec!["/usr/lib64".into()], ..Needs::default() };
+            needs.hook(&read).unwrap();
+            assert_eq!((needs.notes.len(), needs.libraries.len()), (notes, 1), "{hook}");
         }
         // The good twin, in the newer hook's form.
         let hook: Hook = serde_saphyr::from_str(&format!("hookName: createContainer\npath: /x\n{cdi_hook}\n")).unwrap();

@@ -44,6 +44,8 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Processes and threads at once.
     pub processes: u32,
+    /// Files and folders among outputs and scratch.
+    pub files: u64,
     /// Bytes on disk of all outputs together, as allocated; and of one file, as long as it says it is.
     pub outputs: u64,
     /// Bytes of `/tmp`.
@@ -59,6 +61,7 @@ impl Default for Limits {
             grace: Duration::from_secs(10),
             memory: None,
             processes: 4096,
+            files: 1_000_000,
             outputs: 64 << 30,
             scratch: 16 << 30,
             shm: 2 << 30,

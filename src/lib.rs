@@ -38,6 +38,7 @@ pub mod verdict;
 pub mod bundle;
 pub mod clock;
 pub mod distance;
+pub mod folders;
 pub mod image;
 pub mod keys;
 pub mod layer;

@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: owns stderr")]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ impl Running {
             bar.tick();
         } else if !self.quiet && self.last.elapsed() >= SIGN_EVERY {
             self.last = Instant::now();
-            eprintln!("{}: {}, {what}", self.name, duration(self.began.elapsed().as_secs_f64()));
+            say(format_args!("{}: {}, {what}", self.name, duration(self.began.elapsed().as_secs_f64())));
         }
     }
 }
@@ -149,10 +149,15 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bars) => bars.suspend(|| say(format_args!("{text}"))),
+            None => say(format_args!("{text}")),
         }
     }
+}
+
+/// Writes a line. Where nobody reads any more, the work goes on all the same: it may be a day's.
+fn say(text: std::fmt::Arguments) {
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
 }
 
 impl Task {
@@ -176,9 +181,9 @@ impl Task {
                 *last = Instant::now();
                 if plain.total > 0 {
                     let percent = done * 100 / plain.total.max(1);
-                    eprintln!("{}: {} of {} ({percent} %)", plain.name, bytes(done), bytes(plain.total));
+                    say(format_args!("{}: {} of {} ({percent} %)", plain.name, bytes(done), bytes(plain.total)));
                 } else {
-                    eprintln!("{}: {}", plain.name, bytes(done));
+                    say(format_args!("{}: {}", plain.name, bytes(done)));
                 }
             }
         }
@@ -194,7 +199,7 @@ impl Drop for Task {
             && plain.began.elapsed() >= LINE_EVERY
         {
             let done = plain.done.load(std::sync::atomic::Ordering::Relaxed);
-            eprintln!("{}: {} in {:.1} s", plain.name, bytes(done), plain.began.elapsed().as_secs_f64());
+            say(format_args!("{}: {} in {:.1} s", plain.name, bytes(done), plain.began.elapsed().as_secs_f64()));
         }
     }
 }

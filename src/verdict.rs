@@ -148,6 +148,12 @@ pub fn ending(execution: &Execution, claimed_seconds: Option<f64>) -> Option<(An
     let ratio = ratio.map_or_else(String::new, |ratio| format!(", {ratio:.1} times what the Record says"));
     Some(match &execution.ending {
         Ending::Exited { code: 0 } => return None,
+        // What a shell, or a container's first process, says of a program that a signal ended.
+        Ending::Exited { code: code @ 129..=192 } => {
+            let signal = code - 128;
+            let why = format!("the replay ended with exit code {code}, which stands for signal {signal}");
+            (Answer::Inconclusive, why)
+        }
         Ending::Exited { code } => {
             (Answer::Refuted, format!("the replay ended with exit code {code}: what is claimed cannot be repeated"))
         }

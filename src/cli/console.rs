@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::progress::{Progress, Running};
@@ -44,7 +45,9 @@ pub struct Console<'a> {
 impl<'a> Console<'a> {
     /// For a command of this name; what it says goes to `log` too, where that can be written.
     pub fn new(name: &str, progress: &'a Progress, show: Show, log: Option<&Path>) -> Self {
-        let log = log.and_then(|path| File::options().append(true).create(true).open(path).ok()).map(|file| (file, 0));
+        let log = log
+            .and_then(|path| File::options().append(true).create(true).custom_flags(libc::O_NOFOLLOW).open(path).ok())
+            .map(|file| (file, 0));
         let running = progress.running(name);
         Console { progress, running, show, log, line: Vec::new(), last: String::new(), memory: None }
     }

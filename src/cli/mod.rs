@@ -109,9 +109,11 @@ pub fn main() -> ExitCode {
             }
             if json {
                 // Whoever reads JSON reads it from standard output, failures too.
-                println!("{}", serde_json::to_string_pretty(&error::take_apart(&error)).unwrap_or_default());
+                let text = serde_json::to_string_pretty(&error::take_apart(&error)).unwrap_or_default();
+                drop(writeln!(std::io::stdout(), "{text}"));
             }
-            eprint!("{}", error::render(&error, color));
+            // Nobody may be there any more to read it.
+            drop(write!(std::io::stderr(), "{}", error::render(&error, color)));
             // As a shell says it of a program that Ctrl-C ended.
             ExitCode::from(if cancel::asked() { 130 } else { 2 })
         }
@@ -344,7 +346,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let execution = run::run(project, &options, &session)?;
             if global.json {
                 out.show(&execution, |_| String::new())?;
-                return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(2)));
+                let stopped = if cancel::asked() { 130 } else { 2 };
+                return Ok(run::exit_code(&execution).unwrap_or(ExitCode::from(stopped)));
             }
             run::exit_code(&execution)
         }

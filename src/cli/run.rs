@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ enum What {
     Grace,
     Memory,
     Processes,
+    Files,
     Outputs,
     Scratch,
     Shm,
@@ -61,13 +62,14 @@ enum What {
 
 /// Reads `WHAT=N`.
 pub fn parse_limit(text: &str) -> Result<Limit, String> {
-    let words = "expected time, grace, memory, processes, outputs, scratch or shm, `=` and a number, e.g. memory=512";
+    let words = "expected time, grace, memory, processes, files, outputs, scratch or shm, `=` and a number, e.g. memory=512";
     let (what, amount) = text.split_once('=').ok_or(words)?;
     let what = match what {
         "time" => What::Time,
         "grace" => What::Grace,
         "memory" => What::Memory,
         "processes" => What::Processes,
+        "files" => What::Files,
         "outputs" => What::Outputs,
         "scratch" => What::Scratch,
         "shm" => What::Shm,
@@ -89,6 +91,7 @@ impl Limit {
             What::Grace => limits.grace = seconds,
             What::Memory => limits.memory = Some(megabytes),
             What::Processes => limits.processes = self.amount as u32,
+            What::Files => limits.files = self.amount as u64,
             What::Outputs => limits.outputs = megabytes,
             What::Scratch => limits.scratch = megabytes,
             What::Shm => limits.shm = megabytes,
@@ -102,7 +105,7 @@ pub fn run(mut project: Project, options: &Options, session: &Session) -> Result
     let (lock, _) = current_lock(&mut project, session)?;
     need_bytes(&lock, session)?;
     let invocation = invocation(&project, &lock, options)?;
-    let work = project.root.join(".pack").join("run");
+    let work = project.own_folder("run")?;
     let _alone = alone(&work)?;
     // A command may run for hours, and others may want the project meanwhile.
     drop(project);
@@ -184,8 +187,7 @@ fn everything(manifest: &Manifest, lock: &Lockfile) -> Step {
 }
 
 /// Holds the folder of `pack run` in this project, as long as the returned file is open.
-fn alone(work: &PathBuf) -> Result<File> {
-    fs::create_dir_all(work).with_context(|| format!("cannot create `{}`", work.display()))?;
+fn alone(work: &Path) -> Result<File> {
     let open = File::open(work).with_context(|| format!("cannot open `{}`", work.display()))?;
     if open.try_lock().is_err() {
         let message = format!("another `pack run` is under way in `{}`", work.display());

@@ -402,6 +402,10 @@ fn finish(
     let mut record = record(project)?;
     let made_it = execution.ending.is_success();
     let mut entry = note_end(&mut record, name, view, &execution);
+    if made_it {
+        // A Record that says so is the word on which they are taken in later: they are there before it is.
+        work.sync()?;
+    }
     // Before anything of it can be refused: how it ended was seen, and must not be lost.
     project.write_record(&record)?;
     if !made_it {
@@ -447,7 +451,7 @@ fn finish(
     // The folder goes last: whoever is killed before finds in it what was made.
     project.write_record(&record)?;
     project.write_lock(&lock)?;
-    work.remove();
+    work.remove(session);
     Ok(Done {
         step: name.clone(),
         status: Status::Made,

@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -96,6 +97,11 @@ impl Group {
     }
 }
 
+/// Writes into a file that the kernel has there. Where none is, this is no control group, and none is made.
+pub(super) fn write(path: impl AsRef<Path>, text: impl AsRef<[u8]>) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(text.as_ref())
+}
+
 fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
@@ -114,11 +120,11 @@ pub(super) fn make(name: &str, memory: Option<u64>, processes: u64) -> Group {
     if let Some(folder) = make_two(&own, name) {
         let held = memory.is_none_or(|most| {
             // Where there is no swap, there is no file for it.
-            drop(fs::write(folder.join("memory.swap.max"), "0"));
-            drop(fs::write(folder.join("memory.oom.group"), "1"));
-            fs::write(folder.join("memory.max"), most.to_string()).is_ok()
+            drop(write(folder.join("memory.swap.max"), "0"));
+            drop(write(folder.join("memory.oom.group"), "1"));
+            write(folder.join("memory.max"), most.to_string()).is_ok()
         });
-        let counted = fs::write(folder.join("pids.max"), processes.to_string()).is_ok();
+        let counted = write(folder.join("pids.max"), processes.to_string()).is_ok();
         if !held && !counted {
             remove(&folder);
         }
@@ -127,11 +133,12 @@ pub(super) fn make(name: &str, memory: Option<u64>, processes: u64) -> Group {
         return group;
     }
     if let Some(folder) = make_one(&own, "memory", name) {
-        let held = memory.is_none_or(|most| {
-            let held = fs::write(folder.join("memory.limit_in_bytes"), most.to_string()).is_ok();
-            drop(fs::write(folder.join("memory.memsw.limit_in_bytes"), most.to_string()));
-            held
-        });
+        let held = folder.join("memory.stat").is_file()
+            && memory.is_none_or(|most| {
+                let held = write(folder.join("memory.limit_in_bytes"), most.to_string()).is_ok();
+                drop(write(folder.join("memory.memsw.limit_in_bytes"), most.to_string()));
+                held
+            });
         if held {
             group.memory = Some((Version::One, folder));
         } else {
@@ -139,7 +146,7 @@ pub(super) fn make(name: &str, memory: Option<u64>, processes: u64) -> Group {
         }
     }
     if let Some(folder) = make_one(&own, "pids", name) {
-        if fs::write(folder.join("pids.max"), processes.to_string()).is_ok() {
+        if write(folder.join("pids.max"), processes.to_string()).is_ok() {
             group.processes = Some(folder);
         } else {
             remove(&folder);
@@ -153,12 +160,14 @@ fn make_two(own: &str, name: &str) -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     let here = Path::new(ROOT).join(own.trim_start_matches('/'));
     let parent = if own == "/" { here } else { here.parent()?.to_owned() };
+    // Elsewhere than in a tree of version 2 there is nothing of the kind.
+    parent.join("cgroup.controllers").is_file().then_some(())?;
     let passes_on = || {
         let given = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
         ["memory", "pids"].iter().all(|controller| given.split_whitespace().any(|word| word == *controller))
     };
     if !passes_on() {
-        fs::write(parent.join("cgroup.subtree_control"), "+memory +pids").ok()?;
+        write(parent.join("cgroup.subtree_control"), "+memory +pids").ok()?;
     }
     if !passes_on() {
         return None;
@@ -202,4 +211,20 @@ fn remove(folder: &Path) {
 /// How often the kernel has ended a process of this machine for want of memory, in a group or at all.
 pub(super) fn all_out_of_memory() -> u64 {
     field(&fs::read_to_string("/proc/vmstat").unwrap_or_default(), "oom_kill").unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host where something else lies at `/sys/fs/cgroup` is left as it is.
+    #[test]
+    fn no_file_is_made_where_the_kernel_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("memory.max");
+        assert!(write(&file, "1").is_err() && !file.exists());
+        File::create(&file).unwrap();
+        write(&file, "1").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1");
+    }
 }

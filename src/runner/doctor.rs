@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{embedded, gpu, podman};
+use crate::invocation::Limits;
 use crate::progress::bytes;
 
 /// How something stands.
@@ -58,6 +59,8 @@ const SWITCHES: &[(&str, &str, &str)] = &[
 
 /// Free bytes below which a training with a model of a few gigabytes will not do.
 const ROOM: u64 = 20 << 30;
+/// Free bytes of memory below which even a small model does not train.
+const MEMORY: u64 = 4 << 30;
 /// Open files that data loaders need.
 const FILES: u64 = 4096;
 
@@ -68,7 +71,7 @@ pub fn host(work: &Path, store: &Path) -> Vec<Check> {
     checks.push(other_runners());
     checks.push(the_gpu());
     checks.push(room(store));
-    checks.push(memory());
+    checks.extend([memory(), shm()]);
     checks.push(open_files());
     checks
 }
@@ -114,8 +117,9 @@ fn other_runners() -> Check {
 
 fn the_gpu() -> Check {
     let folders = gpu::folders();
-    match gpu::needs(&folders, Path::new("/")) {
-        Ok(needs) => {
+    // Every node and file is looked at, as for a box.
+    match gpu::find(&[]) {
+        Ok(given) => {
             let (gpus, driver, _) = gpu::facts();
             let names: String = gpus.into_iter().map(|gpu| format!("{}, ", gpu.name)).collect();
             let driver = driver.unwrap_or_else(|| "of an unknown version".into());
@@ -123,7 +127,7 @@ fn the_gpu() -> Check {
                 Some(file) => file.display().to_string(),
                 None => "their names, without a CDI file".to_owned(),
             };
-            let (nodes, files) = (needs.nodes.len(), needs.mounts.len());
+            let (nodes, files) = (given.nodes.len(), given.mounts.len());
             Check::ok("gpu", format!("{names}driver {driver}; {nodes} nodes and {files} files by {by}"))
         }
         Err(error) => {
@@ -151,7 +155,34 @@ fn room(store: &Path) -> Check {
 fn memory() -> Check {
     let total = rustix::system::sysinfo();
     let total = total.totalram * u64::from(total.mem_unit);
-    Check::ok("memory", format!("{}; a box's /dev/shm is of it, 2 GiB unless said otherwise", bytes(total)))
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let free = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map(|kilobytes| kilobytes << 10);
+    match free {
+        Some(free) if free < MEMORY => {
+            let help = format!("a training with a small model takes {} and more: end what else runs here", bytes(MEMORY));
+            Check::not("memory", State::Absent, format!("{} free of {}", bytes(free), bytes(total)), help)
+        }
+        Some(free) => Check::ok("memory", format!("{} free of {}", bytes(free), bytes(total))),
+        None => Check::ok("memory", format!("{} in all", bytes(total))),
+    }
+}
+
+/// A box has a `/dev/shm` of its own, out of memory; an unsealed run has the host's.
+fn shm() -> Check {
+    let own = Limits::default().shm;
+    let help = "data loaders with workers stop there in an unsealed run: `mount -o remount,size=2G /dev/shm` as root; in a container, `--shm-size 2g` at its start";
+    match rustix::fs::statvfs("/dev/shm") {
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let text = format!("a box has {} of its own; here {} are free, for `--runner host`", bytes(own), bytes(free));
+            if free < own { Check::not("shm", State::Absent, text, help) } else { Check::ok("shm", text) }
+        }
+        Err(error) => {
+            let text = format!("a box has {} of its own; there is none here, for `--runner host`: {error}", bytes(own));
+            Check::not("shm", State::Absent, text, help)
+        }
+    }
 }
 
 fn open_files() -> Check {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 use crate::clock;
@@ -81,18 +82,75 @@ pub fn host(with_gpu: bool) -> Host {
     Host { cpu: of("model name"), isa, processors, gpus, driver, libcuda, kernel: Some(kernel) }
 }
 
-/// Memory of a process and all below it, in bytes; a page that several of them have is counted once.
+/// Memory of a process and all below it, in bytes, found quickly: what processes hold, and files of memory that they
+/// have open. Rather too much than too little: a page that several of them have is counted for each.
 pub(super) fn memory_below(root: u32) -> Option<u64> {
     let processes = below(root);
-    let own = |pid: &u32| -> Option<u64> {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let kilobytes = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
-        };
-        Some((kilobytes("RssAnon").unwrap_or(0) + kilobytes("RssShmem").unwrap_or(0)) << 10)
+    let held: u64 = processes.iter().filter_map(|pid| resident(*pid)).sum();
+    Some(held + memory_files(&processes).values().sum::<u64>())
+}
+
+/// The same, exactly: of a page that several have, each has its part. The kernel walks through all that they have
+/// mapped for it. A process that keeps its doings to itself is counted as above, without its files.
+pub(super) fn memory_below_exactly(root: u32) -> Option<u64> {
+    let processes = below(root);
+    let files = memory_files(&processes);
+    let held = |pid: &u32| -> Option<u64> {
+        let part = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| {
+            let part = kilobytes(&text, "Pss_Anon")? + kilobytes(&text, "Pss_Shmem")?;
+            // What is mapped of an open file is counted with the file.
+            let mapped = if files.is_empty() { 0 } else { mapped_files(*pid, &files) };
+            Some((part << 10).saturating_sub(mapped))
+        });
+        part.or_else(|| resident(*pid))
     };
-    Some(processes.iter().filter_map(own).sum())
+    Some(processes.iter().filter_map(held).sum::<u64>() + files.values().sum::<u64>())
+}
+
+/// What a process holds of memory that is no file's on disk.
+fn resident(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some((kilobytes(&text, "RssAnon").unwrap_or(0) + kilobytes(&text, "RssShmem").unwrap_or(0)) << 10)
+}
+
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// How the kernel names a file of memory, which lies in no folder.
+const MEMORY_FILE: &str = "/memfd:";
+
+/// Files of memory that these processes have open, each once: inode and bytes.
+fn memory_files(processes: &[u32]) -> BTreeMap<u64, u64> {
+    let mut files = BTreeMap::new();
+    for pid in processes {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let is_one =
+                fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(MEMORY_FILE.as_bytes()));
+            if let Some(meta) = is_one.then(|| fs::metadata(entry.path()).ok()).flatten() {
+                files.insert(meta.ino(), meta.blocks() * 512);
+            }
+        }
+    }
+    files
+}
+
+/// A process's part of these files, by its maps: `from-to rwxp offset device inode name`, and lines about it.
+fn mapped_files(pid: u32, files: &BTreeMap<u64, u64>) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let (mut is_one, mut part) = (false, 0);
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if words.next().is_some_and(|first| !first.ends_with(':')) {
+            let inode = words.nth(3).and_then(|inode| inode.parse().ok());
+            let named = words.next().is_some_and(|name| name.starts_with(MEMORY_FILE));
+            is_one = named && inode.is_some_and(|inode: u64| files.contains_key(&inode));
+        } else if is_one {
+            part += kilobytes(line, "Pss").unwrap_or(0) << 10;
+        }
+    }
+    part
 }
 
 /// A process and all below it.
@@ -117,6 +175,26 @@ pub(super) fn below(root: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file of memory counts whether it is mapped or not, and once.
+    #[test]
+    fn files_of_memory_are_counted_once() {
+        use std::io::Write;
+        let own = std::process::id();
+        let before = memory_below_exactly(own).unwrap();
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let mut file = fs::File::from(rustix::fs::memfd_create("x", flags).unwrap());
+        let bytes = vec![1; 1 << 20];
+        (0..64).for_each(|_| file.write_all(&bytes).unwrap());
+        let again = file.try_clone().unwrap();
+        let inode = file.metadata().unwrap().ino();
+        assert_eq!(memory_files(&[own, own])[&inode], 64 << 20);
+        let (quick, exact) = (memory_below(own).unwrap(), memory_below_exactly(own).unwrap());
+        let grown = |after: u64| (60 << 20..100 << 20).contains(&after.saturating_sub(before));
+        assert!(grown(exact) && quick >= 64 << 20, "{before} {quick} {exact}");
+        drop((file, again));
+        assert!(!memory_files(&[own]).contains_key(&inode));
+    }
 
     #[test]
     fn a_host_says_what_it_is() {

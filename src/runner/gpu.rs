@@ -6,10 +6,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: looks at the host's devices and libraries")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::{RunError, io_error};
@@ -35,8 +35,9 @@ const NAMES: &[&str] = &[
 ];
 /// Device nodes that are not one GPU's own.
 const NODES: &[&str] = &["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"];
-/// Where the box's loader looks by itself.
-const FOUND: &[&str] = &["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
+/// Where the box's loader looks by itself, beside Debian's folders for one kind of processor. Not in `lib64`: a host of
+/// another family has its driver there, and Debian's loader does not look.
+const FOUND: &[&str] = &["/lib", "/usr/lib"];
 /// Multiprocessors by product name, for the products whose number is published.
 const MULTIPROCESSORS: &[(&str, u32)] = &[
     ("NVIDIA GeForce RTX 4090", 128),
@@ -129,17 +130,31 @@ fn without_cdi(root: &Path) -> Option<Needs> {
     let folder = LIBRARIES.iter().find(|folder| !libraries(&root.join(folder)).is_empty());
     match folder {
         Some(folder) => {
+            let place = format!("/usr{}", multiarch());
             for name in libraries(&root.join(folder)) {
                 let host = root.join(folder).join(&name).display().to_string();
-                needs.mounts.push((host, format!("/usr/lib/x86_64-linux-gnu/{name}")));
+                needs.mounts.push((host, format!("{place}/{name}")));
             }
-            needs.libraries.push("/usr/lib/x86_64-linux-gnu".into());
-            needs.links.push(("libcuda.so.1".into(), "/usr/lib/x86_64-linux-gnu/libcuda.so".into()));
+            needs.links.push(("libcuda.so.1".into(), format!("{place}/libcuda.so")));
+            needs.libraries.push(place);
         }
         None => needs.notes.push("the driver's libraries were not found; only its device nodes are there".into()),
     }
     needs.notes.push("no CDI file: device nodes and libraries were found by their names".into());
     Some(needs)
+}
+
+/// Debian's folder for libraries of this kind of processor.
+fn multiarch() -> String {
+    format!("/lib/{}-linux-gnu", std::env::consts::ARCH)
+}
+
+/// Sets a variable. The loader's folders are added after those that are there: what names them needs both.
+pub(super) fn set(env: &mut BTreeMap<String, String>, key: &str, value: &str) {
+    match env.get_mut(key).filter(|there| key == "LD_LIBRARY_PATH" && !there.is_empty()) {
+        Some(there) => there.extend([":", value]),
+        None => drop(env.insert(key.to_owned(), value.to_owned())),
+    }
 }
 
 /// The driver's libraries in a folder: files, not links, sorted.
@@ -176,7 +191,8 @@ fn given(needs: &Needs, lower: &[PathBuf]) -> Result<Given, RunError> {
         let found = find(host)?;
         let kind = fs::metadata(&found).map_err(io_error("look at", &found))?.file_type();
         if !kind.is_file() && !kind.is_dir() {
-            given.notes.push(format!("`{}` was left out: a box has no way to a service of the host's", host.escape_debug()));
+            let what = at.rsplit('/').next().unwrap_or_default().escape_debug();
+            given.notes.push(format!("`{what}` was left out: a box has no way to a service of the host's"));
             continue;
         }
         let at_path = place(at)?;
@@ -198,9 +214,15 @@ fn given(needs: &Needs, lower: &[PathBuf]) -> Result<Given, RunError> {
     given.links.retain(|(_, at)| !taken.contains(at));
     given.links.sort_by(|a, b| a.1.cmp(&b.1));
     given.links.dedup_by(|a, b| a.1 == b.1);
-    let unknown: Vec<&str> = needs.libraries.iter().map(String::as_str).filter(|folder| !FOUND.contains(folder)).collect();
+    let known = |folder: &str| FOUND.contains(&folder) || folder.trim_start_matches("/usr") == multiarch();
+    let mut unknown: Vec<&str> = Vec::new();
+    for folder in needs.libraries.iter().map(String::as_str).filter(|folder| !known(folder)) {
+        if !unknown.contains(&folder) {
+            unknown.push(folder);
+        }
+    }
     if !unknown.is_empty() {
-        given.env.insert("LD_LIBRARY_PATH".into(), unknown.join(":"));
+        set(&mut given.env, "LD_LIBRARY_PATH", &unknown.join(":"));
     }
     Ok(given)
 }
@@ -275,22 +297,50 @@ fn soname(path: &Path) -> Option<String> {
     (!name.contains('/') && ImagePath::new(&name).is_ok()).then_some(name)
 }
 
-/// GPUs as the driver names them, its version, and the digest of its libcuda.
-pub(super) fn facts() -> (Vec<Gpu>, Option<String>, Option<Digest>) {
-    let folder = Path::new("/proc/driver/nvidia");
+/// The numbers of the GPUs whose nodes a box is given.
+fn minors(needs: &Needs) -> BTreeSet<u32> {
+    let own = |at: &str| {
+        let number = at.strip_prefix("/dev/nvidia").is_some_and(|number| number.parse::<u32>().is_ok());
+        number.then_some(())
+    };
+    let of = |(host, at): &(String, String)| {
+        own(at)?;
+        Some(rustix::fs::minor(fs::metadata(host).ok()?.rdev()))
+    };
+    needs.nodes.iter().filter_map(of).collect()
+}
+
+/// Of what the driver says of each GPU of the host, those with one of these numbers.
+fn given_gpus(informations: &[String], minors: &BTreeSet<u32>) -> Vec<Gpu> {
     let mut gpus = Vec::new();
-    for entry in fs::read_dir(folder.join("gpus")).into_iter().flatten().flatten() {
-        let text = fs::read_to_string(entry.path().join("information")).unwrap_or_default();
-        let Some(name) = text.lines().find_map(|line| line.strip_prefix("Model:")) else { continue };
-        let name = name.trim().to_owned();
-        let multiprocessors = MULTIPROCESSORS.iter().find(|(known, _)| *known == name).map(|(_, count)| *count);
-        gpus.push(Gpu { name, multiprocessors });
+    for text in informations {
+        let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let Some(name) = field("Model:").map(str::to_owned) else { continue };
+        let is_given = match field("Device Minor:").and_then(|minor| minor.parse().ok()) {
+            Some(minor) => minors.contains(&minor),
+            // Where it is the only one, there is none that it could be taken for.
+            None => informations.len() == 1,
+        };
+        if is_given {
+            let multiprocessors = MULTIPROCESSORS.iter().find(|(known, _)| *known == name).map(|(_, count)| *count);
+            gpus.push(Gpu { name, multiprocessors });
+        }
     }
     gpus.sort_by(|a, b| a.name.cmp(&b.name));
+    gpus
+}
+
+/// GPUs that a box is given, as the driver names them, its version, and the digest of its libcuda.
+pub(super) fn facts() -> (Vec<Gpu>, Option<String>, Option<Digest>) {
+    let folder = Path::new("/proc/driver/nvidia");
+    let needs = needs(&folders(), Path::new("/")).unwrap_or_default();
+    let folders = fs::read_dir(folder.join("gpus")).into_iter().flatten().flatten();
+    let informations: Vec<String> =
+        folders.filter_map(|entry| fs::read_to_string(entry.path().join("information")).ok()).collect();
+    let gpus = given_gpus(&informations, &minors(&needs));
     let version = fs::read_to_string(folder.join("version")).unwrap_or_default();
     let is_version = |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
     let driver = version.lines().next().and_then(|line| line.split_whitespace().find(is_version)).map(str::to_owned);
-    let needs = needs(&folders(), Path::new("/")).unwrap_or_default();
     let is_libcuda = |host: &&String| host.rsplit('/').next().is_some_and(|name| name.starts_with("libcuda.so."));
     let libcuda = needs.mounts.iter().map(|(host, _)| host).find(is_libcuda).and_then(|host| {
         let mut reader = HashingReader::new(File::open(host).ok()?);
@@ -325,6 +375,53 @@ mod tests {
         }
         assert!(resolve("/loop/x", &lower).is_err());
         assert!(resolve("/..", &lower).is_err());
+    }
+
+    #[test]
+    fn only_the_gpu_that_is_given_is_told() {
+        let says = |model: &str, minor: &str| format!("Model: \t\t {model}\nIRQ:   \t\t 24\n{minor}");
+        let both = [says("NVIDIA A100-SXM4-40GB", "Device Minor: \t 1\n"), says("Tesla T4", "Device Minor: \t 0\n")];
+        let old = [says("Tesla T4", "")];
+        for (all, minors, names) in [
+            (&both[..], &[0][..], &["Tesla T4"][..]),
+            (&both, &[1], &["NVIDIA A100-SXM4-40GB"]),
+            (&both, &[0, 1], &["NVIDIA A100-SXM4-40GB", "Tesla T4"]),
+            (&both, &[2], &[]),
+            (&both, &[], &[]),
+            // A driver that gives no numbers.
+            (&old, &[0], &["Tesla T4"]),
+            (&[old[0].clone(), old[0].clone()], &[0], &[]),
+        ] {
+            let found = given_gpus(all, &minors.iter().copied().collect());
+            assert_eq!(found.iter().map(|gpu| gpu.name.as_str()).collect::<Vec<_>>(), names, "{minors:?}");
+        }
+        // The number is the device's own, by whatever name a box has it.
+        let node = |host: &str, at: &str| (host.to_owned(), at.to_owned());
+        let nodes = vec![node("/dev/zero", "/dev/nvidia0"), node("/dev/null", "/dev/nvidiactl"), node("/none", "/dev/nvidia1")];
+        assert_eq!(minors(&Needs { nodes, ..Needs::default() }), BTreeSet::from([5]));
+    }
+
+    #[test]
+    fn the_loader_is_told_of_folders_that_it_does_not_know() {
+        let debian = format!("/usr{}", multiarch());
+        for (folders, told) in [
+            (&[debian.as_str(), "/usr/lib", "/lib"][..], None),
+            (&["/usr/lib64", "/lib64", "/usr/lib64"], Some("/usr/lib64:/lib64")),
+            (&["/usr/lib/other-linux-gnu", &debian], Some("/usr/lib/other-linux-gnu")),
+        ] {
+            let libraries = folders.iter().map(|folder| (*folder).to_owned()).collect();
+            let mut needs = Needs { libraries, ..Needs::default() };
+            let found = |needs: &Needs| given(needs, &[]).unwrap().env.get("LD_LIBRARY_PATH").cloned();
+            assert_eq!(found(&needs).as_deref(), told, "{folders:?}");
+            // What the file itself says comes first, and stays.
+            needs.env.insert("LD_LIBRARY_PATH".into(), "/own".into());
+            let both = told.map_or("/own".to_owned(), |told| format!("/own:{told}"));
+            assert_eq!(found(&needs), Some(both), "{folders:?}");
+        }
+        let mut env = BTreeMap::from([("A".to_owned(), "old".to_owned()), ("LD_LIBRARY_PATH".to_owned(), String::new())]);
+        set(&mut env, "A", "new");
+        set(&mut env, "LD_LIBRARY_PATH", "/x");
+        assert_eq!((env["A"].as_str(), env["LD_LIBRARY_PATH"].as_str()), ("new", "/x"));
     }
 
     #[test]

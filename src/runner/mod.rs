@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Resource;
+
 use crate::invocation::Invocation;
 use crate::layer::{LayerError, Layers};
 use crate::record::Execution;
@@ -84,9 +86,14 @@ pub fn choose(name: Option<&str>) -> Result<Box<dyn Runner>, RunError> {
     }
 }
 
-/// Whether this host has a GPU that a box could be given.
+/// Whether this host has a GPU that a box could be given, with every node and file that it needs.
 pub fn has_gpu() -> bool {
-    gpu::needs(&gpu::folders(), Path::new("/")).is_ok()
+    gpu::find(&[]).is_ok()
+}
+
+/// A limit of `pack`'s as far as the host's own allows it: nobody but root may raise that one.
+fn within(resource: Resource, most: u64) -> u64 {
+    most.min(rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX))
 }
 
 /// Why a command could not be run.

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use super::embedded::{PLAIN, Plain, Running};
 use super::rooms::Rooms;
 use super::view::View;
-use super::{Console, Event, RunError, Runner, cgroup, facts, farm, gpu, io_error, watch};
+use super::{Console, Event, RunError, Runner, cgroup, facts, farm, gpu, io_error, watch, within};
+use rustix::process::Resource;
+
 use crate::cdi::NVIDIA;
 use crate::invocation::Invocation;
 use crate::layer::Layers;
@@ -21,8 +23,6 @@ use crate::record::{Ending, Execution, Isolation};
 
 /// Bytes of the path of a temporary folder, so that its own runtime folder's stays below podman's fifty.
 const MAX_PARENT: usize = 30;
-/// The exit code of a command that the kernel killed.
-const KILLED: i32 = 137;
 /// podman's own exit code where a container could not be started.
 const NOT_STARTED: i32 = 125;
 
@@ -44,7 +44,8 @@ impl Runner for Podman {
         let view = View::new(invocation, layers)?;
         let rooms = Rooms::make(work, invocation, &view)?;
         farm::fill(&rooms.root, &view.lower).map_err(io_error("link the layers into", &rooms.root))?;
-        let own = short_folder()?;
+        let guard = short_folder()?;
+        let own = guard.path().to_owned();
         for folder in ["home", "xdg", "tmp", "storage", "run"] {
             let folder = own.join(folder);
             fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
@@ -84,6 +85,8 @@ impl Runner for Podman {
         let out_of_memory = cgroup::all_out_of_memory();
         let clock = facts::Clock::start();
         let (mut running, mut streams) = Running::start(PLAIN, &spec)?;
+        // From now on it is the stage's to remove, whatever becomes of `pack`.
+        drop(guard.keep());
         running.is_held = is_root;
         running.counted = Box::new(move || fs::read_to_string(&process).ok()?.trim().parse().ok());
         let mut last_words = Vec::new();
@@ -101,7 +104,7 @@ impl Runner for Podman {
         let killed = cgroup::all_out_of_memory() > out_of_memory;
         let ending = match ending_of(ending, &said, &last_words)? {
             // What podman itself sees of it comes too late for a command that ends at once.
-            Ending::Exited { code: KILLED } if killed && invocation.limits.memory.is_some() => Ending::OutOfMemory,
+            Ending::Signalled { signal: libc::SIGKILL } if killed && invocation.limits.memory.is_some() => Ending::OutOfMemory,
             ending => ending,
         };
         Ok(clock.execution(ending, peak_memory, isolation, invocation.gpu))
@@ -109,11 +112,10 @@ impl Runner for Podman {
 }
 
 /// An empty folder of this user's whose path is short, since podman takes no longer one; its stage removes it.
-fn short_folder() -> Result<PathBuf, RunError> {
+fn short_folder() -> Result<tempfile::TempDir, RunError> {
     let temporary = std::env::temp_dir();
     let parent = if temporary.as_os_str().len() <= MAX_PARENT { temporary } else { PathBuf::from("/tmp") };
-    let folder = tempfile::Builder::new().prefix("pack-").tempdir_in(&parent).map_err(io_error("create a folder in", &parent))?;
-    Ok(folder.keep())
+    tempfile::Builder::new().prefix("pack-").tempdir_in(&parent).map_err(io_error("create a folder in", &parent))
 }
 
 /// What the container is called; its storage holds no other.
@@ -133,6 +135,8 @@ fn ending_of(ending: Ending, said: &str, last_words: &[u8]) -> Result<Ending, Ru
         (Some("true"), _) => Ending::OutOfMemory,
         // A file longer than is allowed ended its writer.
         (_, code) if code == 128 + libc::SIGXFSZ => Ending::OverQuota,
+        // A container's first process says so of a command that a signal ended, and has no other word for it.
+        (_, 129..=192) => Ending::Signalled { signal: code - 128 },
         (_, code) => Ending::Exited { code },
     })
 }
@@ -173,8 +177,9 @@ fn arguments(
     is_root: bool,
 ) -> Result<Vec<String>, RunError> {
     let limits = &invocation.limits;
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(1 << 20).min(1 << 20);
-    let longest = limits.outputs.max(limits.scratch);
+    let files = within(Resource::Nofile, 1 << 20);
+    let longest = within(Resource::Fsize, limits.outputs.max(limits.scratch));
+    let processes = within(Resource::Nproc, u64::from(limits.processes));
     let mut words: Vec<String> = [
         "run",
         "--network=none",
@@ -195,7 +200,7 @@ fn arguments(
     words.push(format!("--pidfile={}", process.display()));
     words.push(format!("--shm-size={}", limits.shm));
     words.push(format!("--ulimit=nofile={files}:{files}"));
-    words.push(format!("--ulimit=nproc={0}:{0}", limits.processes));
+    words.push(format!("--ulimit=nproc={processes}:{processes}"));
     words.push(format!("--ulimit=fsize={longest}:{longest}"));
     words.push("--ulimit=core=0:0".into());
     if Path::new("/usr/libexec/podman/catatonit").exists() || find("catatonit").is_some() {

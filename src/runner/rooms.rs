@@ -7,15 +7,15 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::gpu::Given;
 use super::view::View;
 use super::{RunError, io_error};
+use crate::folders::{give, remove_tree};
 use crate::invocation::Invocation;
 use crate::path::ImagePath;
-use crate::store::remove_tree;
 
 /// Folders that every box has.
 const FOLDERS: &[&str] = &["data", "dev", "etc", "models", "out", "proc", "submission", "sys", "tmp", "weights"];
@@ -43,6 +43,8 @@ impl Rooms {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(work).map_err(io_error("create", work))?;
         let work = fs::canonicalize(work).map_err(io_error("find", work))?;
+        // Whoever made it: what a command leaves below, set-uid programs too, is for its caller alone to reach.
+        fs::set_permissions(&work, Permissions::from_mode(0o700)).map_err(io_error("close", &work))?;
         let box_folder = work.join("box");
         remove_tree(&box_folder).map_err(io_error("clear", &box_folder))?;
         let rooms = Rooms {
@@ -57,8 +59,10 @@ impl Rooms {
             builder.mode(0o755).create(folder).map_err(io_error("create", folder))?;
         }
         fs::set_permissions(&rooms.tmp, Permissions::from_mode(0o1777)).map_err(io_error("open up", &rooms.tmp))?;
+        refuse_link(&rooms.out)?;
         for output in &invocation.outputs {
             let folder = rooms.out.join(output.as_str());
+            refuse_link(&folder)?;
             builder.create(&folder).map_err(io_error("create", &folder))?;
             fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(io_error("open up", &folder))?;
         }
@@ -122,10 +126,20 @@ impl Rooms {
     /// Lets another user write what a command writes.
     pub(super) fn give_to(&self, user: (u32, u32)) -> Result<(), RunError> {
         for folder in [&self.tmp, &self.out] {
-            change_owner(folder, user).map_err(io_error("hand over", folder))?;
+            give(folder, user).map_err(io_error("hand over", folder))?;
         }
         Ok(())
     }
+}
+
+/// A folder of outputs may be there from an earlier run, or from whoever made the project: a link in its place would
+/// lead what is written to anywhere.
+fn refuse_link(folder: &Path) -> Result<(), RunError> {
+    if fs::symlink_metadata(folder).is_ok_and(|meta| !meta.is_dir()) {
+        let what = format!("`{}` is no folder, and a command is to write into it", folder.display());
+        return Err(RunError::Host { what, help: Some("remove it; nothing in it is believed".into()) });
+    }
+    Ok(())
 }
 
 /// Makes the folders above a path, for everybody to go through.
@@ -160,21 +174,4 @@ impl Drop for Rooms {
         // What stays is cleared by the next run.
         drop(remove_tree(&self.box_folder));
     }
-}
-
-/// Gives a folder and all in it to a user; links themselves, not what they lead to.
-pub(super) fn change_owner(folder: &Path, user: (u32, u32)) -> io::Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    let mut paths = vec![folder.to_owned()];
-    while let Some(path) = paths.pop() {
-        if fs::symlink_metadata(&path)?.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                paths.push(entry?.path());
-            }
-        }
-        lchown(&path, Some(user.0), Some(user.1))?;
-    }
-    Ok(())
 }

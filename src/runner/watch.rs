@@ -6,19 +6,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "effects: watches the clock and the disk")]
 
-use std::fs::{self, File};
+use std::ffi::CStr;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Stat};
 
 use super::cancel::{self, Heeding};
 use super::rooms::Rooms;
 use super::{Console, Event, RunError, Stream, io_error};
+use crate::folders::Walk;
 use crate::invocation::Limits;
 use crate::record::Ending;
 
@@ -26,12 +28,17 @@ use crate::record::Ending;
 const TELL: Duration = Duration::from_secs(1);
 /// Between two looks at memory: soon after the start, later more seldom.
 const GLANCES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
-/// Between two looks at the disk, at least; a walk that takes long is done more seldom.
+/// Between two walks through what was written, at least.
 const WALK: Duration = Duration::from_millis(100);
-/// Part of the time that looking at the disk may take.
+/// Entries that are looked at in one go, before streams, time and memory have their turn again.
+const PART: u64 = 2000;
+/// Part of the time that walking may take, and that exact looks at memory may.
 const SHARE: u32 = 20;
+const EXACT_SHARE: u32 = 4;
 /// Bytes that are left free on the disk: a command that would take them is stopped.
 const RESERVE: u64 = 256 << 20;
+/// The same of files.
+const RESERVE_FILES: u64 = 1 << 16;
 
 /// A command that can be watched.
 pub(super) trait Subject {
@@ -43,8 +50,10 @@ pub(super) trait Subject {
     fn terminate(&mut self);
     /// Ends it and everything it started.
     fn kill(&mut self);
-    /// Bytes of memory now, of all its processes.
+    /// Bytes of memory now, of all its processes; may be too many where the kernel does not hold them.
     fn memory(&mut self) -> Option<u64>;
+    /// Not too many, and not found as quickly.
+    fn memory_exactly(&mut self) -> Option<u64>;
     /// Whether the kernel holds its memory limit.
     fn is_memory_held(&self) -> bool;
 }
@@ -107,17 +116,28 @@ pub(super) fn watch(
     let _heeding = Heeding::begin();
     let mut peak: Option<u64> = None;
     let mut stop: Option<Stop> = None;
-    let disk = Disk::new(rooms, limits)?;
+    let mut disk = Disk::new(rooms, limits)?;
     let (mut next_glance, mut next_walk, mut next_tell) = (begun, begun + WALK, begun + TELL);
+    let (mut next_exact, mut exact) = (begun, None);
     loop {
         let now = Instant::now();
         if now >= next_glance {
-            let memory = subject.memory();
+            let mut memory = subject.memory();
+            let is_too_much = |memory: Option<u64>| memory.zip(limits.memory).is_some_and(|(memory, most)| memory > most);
+            if is_too_much(memory) && !subject.is_memory_held() {
+                if now >= next_exact {
+                    exact = subject.memory_exactly();
+                    next_exact = Instant::now() + now.elapsed() * EXACT_SHARE;
+                }
+                memory = exact;
+                if is_too_much(memory) && stop.is_none() {
+                    stop = Some(Stop { because: Ending::OutOfMemory, kill_at: now, killed: false });
+                }
+            }
             // A command that ended between two looks was not seen.
             peak = peak.max(memory.filter(|memory| *memory > 0));
-            let too_much = memory.zip(limits.memory).is_some_and(|(memory, most)| memory > most);
-            if too_much && !subject.is_memory_held() && stop.is_none() {
-                stop = Some(Stop { because: Ending::OutOfMemory, kill_at: now, killed: false });
+            if stop.is_none() && disk.is_full()? {
+                stop = Some(Stop { because: Ending::OverQuota, kill_at: now, killed: false });
             }
             next_glance = now + (now.duration_since(begun) / 4).clamp(GLANCES.0, GLANCES.1);
             if now >= next_tell {
@@ -126,10 +146,12 @@ pub(super) fn watch(
             }
         }
         if now >= next_walk && stop.is_none() {
-            if disk.is_over()? {
+            let looked = disk.look();
+            if looked == Looked::Over {
                 stop = Some(Stop { because: Ending::OverQuota, kill_at: now, killed: false });
             }
-            next_walk = Instant::now() + WALK.max(now.elapsed() * SHARE);
+            let pause = if looked == Looked::InPart { Duration::ZERO } else { WALK };
+            next_walk = Instant::now() + pause.max(now.elapsed() * SHARE);
         }
         if cancel::asked() && stop.is_none() {
             subject.terminate();
@@ -144,7 +166,12 @@ pub(super) fn watch(
             subject.kill();
             stop.killed = true;
         }
-        let wake = next_glance.min(next_walk);
+        let wake = match &stop {
+            // Nothing is walked through any more.
+            Some(stop) if stop.killed => next_glance,
+            Some(stop) => next_glance.min(stop.kill_at),
+            None => next_glance.min(next_walk),
+        };
         let (spoke, ended) = wait(subject, streams, wake.saturating_duration_since(Instant::now()))?;
         if spoke {
             streams.pass_on(console);
@@ -153,7 +180,7 @@ pub(super) fn watch(
             // A file longer than is allowed ends its writer by this signal.
             let ending = if ending == (Ending::Signalled { signal: libc::SIGXFSZ }) { Ending::OverQuota } else { ending };
             // What was written last counts as well.
-            let over = stop.is_none() && disk.is_over()?;
+            let over = stop.is_none() && (disk.is_full()? || disk.look_at_all() == Looked::Over);
             let ending = stop.map_or(if over { Ending::OverQuota } else { ending }, |stop| stop.because);
             // The kernel was quicker than the last glance.
             let peak = if ending == Ending::OutOfMemory { peak.max(limits.memory) } else { peak };
@@ -175,35 +202,22 @@ fn wait(subject: &dyn Subject, streams: &Streams, longest: Duration) -> Result<(
     Ok((spoke, !fds[0].revents().is_empty()))
 }
 
-/// The disk that outputs and scratch are on.
+/// The disk that outputs and scratch are on, and what was written there.
 struct Disk<'a> {
     rooms: &'a Rooms,
     limits: &'a Limits,
-    /// Whether there was room enough at first to keep some.
-    keeps_reserve: bool,
+    /// Whether there was room enough at first to keep some: bytes, files.
+    keeps_reserve: (bool, bool),
+    pass: Pass,
 }
 
-impl<'a> Disk<'a> {
-    fn new(rooms: &'a Rooms, limits: &'a Limits) -> Result<Self, RunError> {
-        let mut disk = Self { rooms, limits, keeps_reserve: false };
-        disk.keeps_reserve = disk.free()? > 2 * RESERVE;
-        Ok(disk)
-    }
-
-    fn free(&self) -> Result<u64, RunError> {
-        let found = rustix::fs::statvfs(&self.rooms.tmp);
-        let found = found.map_err(|error| io_error("ask for room on", &self.rooms.tmp)(error.into()))?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
-    }
-
-    fn is_over(&self) -> Result<bool, RunError> {
-        let outputs = usage(&self.rooms.out);
-        let scratch = usage(&self.rooms.tmp);
-        let over = outputs.allocated > self.limits.outputs
-            || outputs.longest > self.limits.outputs
-            || scratch.allocated > self.limits.scratch;
-        Ok(over || (self.keeps_reserve && self.free()? < RESERVE))
-    }
+/// One pass through outputs and scratch.
+#[derive(Default)]
+struct Pass {
+    outputs: Usage,
+    scratch: Usage,
+    is_at_scratch: bool,
+    walk: Option<Walk>,
 }
 
 /// What a folder takes.
@@ -211,23 +225,96 @@ impl<'a> Disk<'a> {
 struct Usage {
     allocated: u64,
     longest: u64,
+    entries: u64,
 }
 
-/// Walks a folder that may change meanwhile: what cannot be looked at is not counted.
-fn usage(folder: &Path) -> Usage {
-    let mut usage = Usage::default();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            // A file with many names counts once for each: rather too much than too little.
-            usage.allocated += meta.blocks() * 512;
-            if meta.is_dir() {
-                folders.push(entry.path());
-            } else {
-                usage.longest = usage.longest.max(meta.len());
+/// What a look at what was written found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Looked {
+    /// More than there may be.
+    Over,
+    /// There is more to look at.
+    InPart,
+    /// Everything was looked at, and may be.
+    Well,
+}
+
+impl<'a> Disk<'a> {
+    fn new(rooms: &'a Rooms, limits: &'a Limits) -> Result<Self, RunError> {
+        let mut disk = Self { rooms, limits, keeps_reserve: (false, false), pass: Pass::default() };
+        let (bytes, files) = disk.free()?;
+        // A file system that does not count files says that it has none.
+        disk.keeps_reserve = (bytes > 2 * RESERVE, files > 2 * RESERVE_FILES);
+        Ok(disk)
+    }
+
+    /// Bytes and files that there is room for.
+    fn free(&self) -> Result<(u64, u64), RunError> {
+        let found = rustix::fs::statvfs(&self.rooms.tmp);
+        let found = found.map_err(|error| io_error("ask for room on", &self.rooms.tmp)(error.into()))?;
+        Ok((found.f_bavail.saturating_mul(found.f_frsize), found.f_favail))
+    }
+
+    /// Whether what is to be left of the disk is being taken.
+    fn is_full(&self) -> Result<bool, RunError> {
+        let (bytes, files) = self.free()?;
+        Ok((self.keeps_reserve.0 && bytes < RESERVE) || (self.keeps_reserve.1 && files < RESERVE_FILES))
+    }
+
+    /// Looks at the next part. What may change meanwhile and cannot be looked at is not counted.
+    fn look(&mut self) -> Looked {
+        loop {
+            let pass = &mut self.pass;
+            let (folder, usage) = match pass.is_at_scratch {
+                false => (&self.rooms.out, &mut pass.outputs),
+                true => (&self.rooms.tmp, &mut pass.scratch),
+            };
+            if pass.walk.is_none() {
+                pass.walk = Walk::begin(folder).ok();
+            }
+            let mut count = |_: BorrowedFd<'_>, _: &CStr, stat: &Stat| {
+                // A file with many names counts once for each: rather too much than too little.
+                usage.allocated += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                usage.entries += 1;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    usage.longest = usage.longest.max(u64::try_from(stat.st_size).unwrap_or(0));
+                }
+            };
+            let more = pass.walk.as_mut().is_some_and(|walk| walk.look(PART, &mut count));
+            let too_deep = pass.walk.as_ref().is_some_and(Walk::is_too_deep);
+            if too_deep || pass.is_over(self.limits) {
+                return Looked::Over;
+            }
+            if more {
+                return Looked::InPart;
+            }
+            pass.walk = None;
+            if pass.is_at_scratch {
+                self.pass = Pass::default();
+                return Looked::Well;
+            }
+            pass.is_at_scratch = true;
+        }
+    }
+
+    /// Looks at everything from the beginning.
+    fn look_at_all(&mut self) -> Looked {
+        self.pass = Pass::default();
+        loop {
+            match self.look() {
+                Looked::InPart => {}
+                looked => return looked,
             }
         }
     }
-    usage
+}
+
+impl Pass {
+    fn is_over(&self, limits: &Limits) -> bool {
+        let Self { outputs, scratch, .. } = self;
+        outputs.allocated > limits.outputs
+            || outputs.longest > limits.outputs
+            || scratch.allocated > limits.scratch
+            || outputs.entries + scratch.entries > limits.files
+    }
 }

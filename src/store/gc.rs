@@ -6,11 +6,16 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the disk")]
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use super::{Store, StoreError, io_error, remove_tree, scratch};
+use rustix::fs::{FileType, Stat};
+
+use super::{Store, StoreError, io_error, scratch};
 use crate::digest::Digest;
+use crate::folders::{Walk, remove_tree};
 use crate::par;
 use crate::progress::Progress;
 
@@ -138,7 +143,9 @@ impl Alone<'_> {
             drop(lock);
         }
         for (diff_id, place) in store.all_unpacked() {
-            if !keep.contains(&diff_id.0) {
+            if !keep.contains(&diff_id.0)
+                && let Some(place) = store.unname(&place)?
+            {
                 remove_counted(&place, &mut collected)?;
             }
         }
@@ -154,18 +161,16 @@ impl Alone<'_> {
 
 /// Removes a folder, and counts what was in it.
 fn remove_counted(path: &Path, collected: &mut Collected) -> Result<(), StoreError> {
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
-                Ok(meta) => {
-                    collected.files += 1;
-                    collected.bytes += meta.len();
-                }
-                Err(_) => {}
-            }
+    let mut walk = match Walk::begin(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        begun => begun.ok(),
+    };
+    let mut count = |_: BorrowedFd<'_>, _: &CStr, stat: &Stat| {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            collected.files += 1;
+            collected.bytes += u64::try_from(stat.st_size).unwrap_or(0);
         }
-    }
+    };
+    while walk.as_mut().is_some_and(|walk| walk.look(u64::MAX, &mut count)) {}
     remove_tree(path).map_err(io_error("remove", path))
 }

@@ -50,7 +50,7 @@ pub use gc::{Alone, Collected, Verified};
 pub use pieces::Pieces;
 pub use scratch::Scratch;
 pub use sink::Sink;
-pub use unpacked::{Unpacking, remove_tree};
+pub use unpacked::Unpacking;
 
 use trust::stamp;
 

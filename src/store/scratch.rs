@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{StoreError, io_error};
+use crate::folders::remove_tree;
 
 /// What every temporary name begins with.
 pub(super) const PREFIX: &str = ".tmp-";
@@ -75,7 +76,7 @@ impl Drop for Scratch {
         match (self.renamed, self.is_folder) {
             (true, _) => {}
             // What a replay wrote may lie in folders that it closed.
-            (false, true) => drop(super::remove_tree(&self.path)),
+            (false, true) => drop(remove_tree(&self.path)),
             (false, false) => drop(fs::remove_file(&self.path)),
         }
     }

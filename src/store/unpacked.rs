@@ -10,8 +10,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Scratch, Store, StoreError, io_error};
+use super::{Scratch, Store, StoreError, io_error, scratch};
 use crate::digest::DiffId;
+use crate::folders::remove_tree;
 
 /// Held by whoever unpacks, so that two processes do not do the same work. Let go of when dropped.
 #[derive(Debug)]
@@ -51,6 +52,17 @@ impl Store {
     fn unpacked_place(&self, diff_id: &DiffId) -> PathBuf {
         self.unpacked_folder().join(diff_id.0.hex())
     }
+
+    /// Takes a folder's name from it, which says that it is whole, before it is removed: where it lies then. Whoever is
+    /// killed on the way leaves what the next `gc` takes for garbage. None: it is not there.
+    pub(super) fn unname(&self, place: &Path) -> Result<Option<PathBuf>, StoreError> {
+        let aside = scratch::fresh_name(&self.unpacked_folder());
+        match fs::rename(place, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("remove", place)(error)),
+        }
+    }
 }
 
 impl Unpacking<'_> {
@@ -72,29 +84,9 @@ impl Unpacking<'_> {
 
     /// Removes a folder that is not what its name says.
     pub fn remove(&self, diff_id: &DiffId) -> Result<(), StoreError> {
-        let place = self.store.unpacked_place(diff_id);
-        remove_tree(&place).map_err(io_error("remove", &place))
-    }
-}
-
-/// Removes a folder whatever the permissions of the folders in it are; one that is not there is fine.
-pub fn remove_tree(path: &Path) -> std::io::Result<()> {
-    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    match fs::remove_dir_all(path) {
-        Ok(()) => return Ok(()),
-        Err(error) if gone(&error) => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-        Err(error) => return Err(error),
-    }
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            }
+        match self.store.unname(&self.store.unpacked_place(diff_id))? {
+            Some(place) => remove_tree(&place).map_err(io_error("remove", &place)),
+            None => Ok(()),
         }
     }
-    fs::remove_dir_all(path)
 }

@@ -177,8 +177,13 @@ fn only_an_end_of_its_own_refutes() {
     let (answer, why) = ending(&execution(Ending::TimedOut), Some(4.0)).unwrap();
     assert_eq!(answer, Answer::Inconclusive);
     assert!(why.ends_with("2.5 times what the Record says"), "{why}");
-    for open in [Ending::OutOfMemory, Ending::OverQuota, Ending::Signalled { signal: 9 }] {
+    // A shell's word for a signal is no other answer than the kernel's.
+    let told = [129, 137, 139, 192].map(|code| Ending::Exited { code });
+    for open in [Ending::OutOfMemory, Ending::OverQuota, Ending::Signalled { signal: 9 }].into_iter().chain(told) {
         assert_eq!(ending(&execution(open), None).unwrap().0, Answer::Inconclusive);
+    }
+    for code in [1, 127, 128, 193, 255] {
+        assert_eq!(ending(&execution(Ending::Exited { code }), None).unwrap().0, Answer::Refuted, "{code}");
     }
     assert_eq!(ending(&execution(Ending::Cancelled), None).unwrap().0, Answer::NotChecked);
 }

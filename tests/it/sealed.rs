@@ -9,11 +9,12 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, Ran, Who};
+use crate::support::{AS_USER, Bench, Ran, Who};
 
 const PROJECT: &str = r#"
 --- pack.toml
@@ -54,9 +55,23 @@ fn bench(who: Who) -> Bench {
     let copied = Command::new("cp").arg("/bin/busybox").arg(&busybox).status().unwrap();
     assert!(copied.success(), "Debian's busybox-static is missing");
     fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755)).unwrap();
+    let copied = Command::new("cp").arg(calls()).arg(bench.at("calls")).status().unwrap();
+    assert!(copied.success());
     bench.run_by(who);
     bench.run("lock").good();
     bench
+}
+
+/// A program of calls that a shell cannot make, compiled once for all tests.
+fn calls() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/calls/calls.c");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calls");
+        let made = Command::new("cc").args(["-static", "-O1", "-o"]).arg(&program).arg(source).status();
+        assert!(made.is_ok_and(|made| made.success()), "a C compiler is missing, which Rust's own linking needs");
+        program
+    })
 }
 
 /// A script of busybox's shell that finds its tools.
@@ -152,6 +167,16 @@ const CASES: &[Case] = &[
     case("leaves a process behind", "", "(setsid sleep 4242 &) ; exit 0", &["exited 0"], ""),
     // Memory.
     case("eats memory", "memory=80", "x=aaaaaaaa; while :; do x=$x$x; done", &["out-of-memory"], ""),
+    case("eats memory in files of memory", "memory=80", "exec /submission/calls memory 400", &["out-of-memory"], ""),
+    case("has some files of memory", "memory=80", "exec /submission/calls memory 20", &["exited 0"], ""),
+    case(
+        "has a good deal of memory, and children that have the same",
+        "memory=200",
+        "x=aaaaaaaa; while [ ${#x} -lt 30000000 ]; do x=$x$x; done; \
+         for n in 1 2 3 4 5 6 7 8; do (sleep 1.5; :) & done; wait; exit 4",
+        &["exited 4"],
+        "",
+    ),
     case("takes some memory", "memory=80", "x=aaaaaaaa; while [ ${#x} -lt 4000000 ]; do x=$x$x; done", &["exited 0"], ""),
     // Time.
     case("ignores SIGTERM", "time=1 grace=0.5", "trap '' TERM; while :; do sleep 0.1; done", &["timed-out"], ""),
@@ -182,6 +207,22 @@ const CASES: &[Case] = &[
     case("writes what it may", "outputs=20 scratch=20", "dd if=/dev/zero of=/out/made/x bs=1M count=10", &["exited 0"], ""),
     case("writes a file of a terabyte that holds nothing", "", "exec truncate -s 1099511627776 /out/made/x", &["over-quota"], ""),
     case("writes a file with a hole", "", "exec truncate -s 1048576 /out/made/x", &["exited 0"], ""),
+    case("makes files without end", "files=3000", "i=0; while :; do : > /out/made/$i; i=$((i+1)); done", &["over-quota"], ""),
+    case("makes some files", "files=3000", "i=0; while [ $i -lt 500 ]; do : > /out/made/$i; i=$((i+1)); done", &["exited 0"], ""),
+    case(
+        "makes folders in folders without end",
+        "",
+        "cd /tmp; i=0; while [ $i -lt 600 ]; do mkdir d && cd d; i=$((i+1)); done",
+        &["over-quota"],
+        "",
+    ),
+    case(
+        "makes folders in folders",
+        "",
+        "cd /out/made; i=0; while [ $i -lt 60 ]; do mkdir d && cd d; i=$((i+1)); done; echo x > file",
+        &["exited 0"],
+        "",
+    ),
     case("fills /dev/shm", "shm=5", "dd if=/dev/zero of=/dev/shm/x bs=1M count=10", &["exited 1"], "No space left"),
     case("uses /dev/shm", "shm=5", "dd if=/dev/zero of=/dev/shm/x bs=1M count=3", &["exited 0"], ""),
     // What it writes.
@@ -205,7 +246,9 @@ const CASES: &[Case] = &[
     case("uses the loopback", "", "nc -l -p 8080 -e echo served & sleep 0.5; nc 127.0.0.1 8080", &["exited 0"], "served"),
     // What it says.
     case("closes its streams", "", "exec >&- 2>&-; sleep 0.3; exit 5", &["exited 5"], ""),
-    case("is ended by a signal", "", "exec sh -c 'kill -9 $$'", &["signalled 9", "exited 137"], ""),
+    case("is ended by a signal", "", "exec sh -c 'kill -9 $$'", &["signalled 9"], ""),
+    case("is ended by its own fault", "", "exec sh -c 'kill -11 $$'", &["signalled 11"], ""),
+    case("calls what a training calls", "", "exec /submission/calls allowed", &["exited 0"], ""),
     case("is not there", "", "exec /submission/none", &["exited 127"], "not found"),
 ];
 
@@ -213,6 +256,7 @@ const CASES: &[Case] = &[
 const STRICTER: &[Case] = &[
     case("reads the first process", "", "cat /proc/1/environ", &["exited 1"], "ermi"),
     case("follows the first process", "", "ls /proc/1/root/", &["exited 1"], "ermi"),
+    case("calls what no training does", "", "exec /submission/calls refused", &["exited 0"], ""),
     case("makes a user namespace", "", "unshare -U true", &["exited 1"], "unshare"),
 ];
 
@@ -239,6 +283,130 @@ fn try_all(who: Who, runner: &str) {
         }
     }
     assert!(wrong.is_empty(), "{who:?}, {runner}:\n{}", wrong.join("\n"));
+}
+
+/// Outside the box the kernel answers otherwise, whoever asks, so what answers in the box is the filter.
+#[test]
+fn the_filter_is_what_refuses() {
+    for who in [&[][..], &AS_USER] {
+        let words: Vec<&str> = who.iter().copied().chain([calls().to_str().unwrap()]).collect();
+        let ran = |what: &str| Command::new(words[0]).args(&words[1..]).arg(what).output().unwrap();
+        assert!(ran("allowed").status.success());
+        let refused = ran("refused");
+        let said = String::from_utf8(refused.stdout).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        for call in ["unshare: allowed", "setns: Bad file", "process_vm_readv: allowed", "ptrace: allowed", "clone3: Invalid"] {
+            assert!(said.contains(call), "{call}: {said}");
+        }
+    }
+}
+
+/// Nothing of the host's environment is there, and what the step says is.
+#[test]
+fn the_environment_is_the_steps() {
+    for runner in ["embedded", "podman"] {
+        let mut bench = bench(Who::Root);
+        bench.edit("pack.toml", "outputs = { made", "seed = 7\nthreads = 2\nenv = { OWN = \"x\" }\noutputs = { made");
+        bench.set("OF_THE_HOST", "secret");
+        bench.set("OMP_NUM_THREADS", "64");
+        let ran = run(&bench, runner, "", "env");
+        assert_eq!(ending(&ran), "exited 0", "{}", ran.all());
+        let lines: BTreeSet<&str> = ran.err.lines().collect();
+        for there in ["OMP_NUM_THREADS=2", "PACK_THREADS=2", "PACK_SEED=7", "OWN=x"] {
+            assert!(lines.contains(there), "{there} is not there: {}", ran.err);
+        }
+        assert!(!ran.err.contains("OF_THE_HOST") && !ran.err.contains("secret"), "{}", ran.err);
+        let home = bench.dir().join("home");
+        assert!(!ran.err.contains(home.to_str().unwrap()) && !ran.err.contains("[dir]"), "{}", ran.err);
+    }
+}
+
+/// A file of 16 MiB and more is the store's own in the box, and no copy of it.
+#[test]
+fn a_large_input_is_not_copied() {
+    for (who, runner) in [(Who::Root, "embedded"), (Who::User, "embedded"), (Who::Root, "podman"), (Who::User, "podman")] {
+        let bench = bench(who);
+        let bytes = vec![7; 17 << 20];
+        bench.write("raw/large.bin", &bytes);
+        let ran = run(&bench, runner, "", "stat -L -c 'inode %i' /data/raw/large.bin /data/raw/a.txt");
+        assert_eq!(ending(&ran), "exited 0", "{}", ran.all());
+        let inode = |bytes: &[u8]| format!("inode {}\n", fs::metadata(bench.blob(bytes)).unwrap().ino());
+        assert!(ran.err.contains(&inode(&bytes)), "{who:?} {runner}: {}", ran.err);
+        // A small one is unpacked with its layer.
+        assert!(!ran.err.contains(&inode(b"one\n")), "{who:?} {runner}: {}", ran.err);
+    }
+}
+
+/// The host's own limits may be lower than the box's, and nobody but root may raise them.
+#[test]
+fn a_host_with_lower_limits() {
+    for (runner, program) in [("embedded", "/submission/busybox"), ("podman", "/submission/busybox"), ("host", "./busybox")] {
+        let mut bench = bench(Who::User);
+        bench.wrap(["prlimit", "--nproc=3000:3000", "--fsize=1000000000:1000000000"].into_iter().chain(AS_USER));
+        let words =
+            ["run", "--step", "try", "--runner", runner, "--json", "--", program, "sh", "-c", "ulimit -f; cat /proc/self/limits"];
+        let ran = bench.ran(&command(&bench, &words).output().unwrap());
+        assert_eq!(ending(&ran), "exited 0", "{runner}: {}", ran.all());
+        // In blocks of 512 bytes.
+        assert!(ran.err.contains("1953125\n"), "{runner}: {}", ran.all());
+    }
+}
+
+/// Root makes a box where ordinary users may make no namespace, and says what it did without.
+#[test]
+fn root_where_users_may_make_no_namespace() {
+    let mut bench = bench(Who::Root);
+    // A namespace of which everything is known, in which no other is made, stands in for such a host.
+    let script = "go=$(mktemp -u); mkfifo $go; \
+        unshare --user --keep-caps sh -c 'read go && echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"' sh \"$@\" <$go & \
+        pid=$!; exec 3>$go; rm $go; \
+        while [ \"$(readlink /proc/$pid/ns/user)\" = \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.05; done; \
+        echo '0 0 4294967295' >/proc/$pid/gid_map; echo '0 0 4294967295' >/proc/$pid/uid_map; echo go >&3; wait $pid";
+    bench.wrap(["bash", "-c", script, "bash"]);
+    let ran =
+        run(&bench, "embedded", "", "grep -E 'Cap(Eff|Bnd)|NoNewPrivs|Seccomp:' /proc/self/status; echo x > /out/made/x; id -u");
+    assert_eq!(ending(&ran), "exited 0", "{}", ran.all());
+    for held in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(ran.err.contains(held), "{held}: {}", ran.err);
+    }
+    assert!(!ran.err.lines().any(|line| line == "0"), "it is nobody's root: {}", ran.err);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let note = json["isolation"]["notes"][0].as_str().unwrap_or_default();
+    assert!(note.starts_with("the command has no user namespace of its own: cannot make a user namespace: "), "{json}");
+    // The good twin, where they may.
+    bench.wrap::<&str>([]);
+    let ran = run(&bench, "embedded", "", "id -u");
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(ran.err.contains("0\n") && !json["isolation"]["notes"].is_array(), "{}", ran.all());
+}
+
+/// Ctrl-C ends what runs, and `pack` says so by its exit code, whatever it prints.
+#[test]
+fn run_is_stopped_in_order() {
+    for (who, runner) in [(Who::Root, "embedded"), (Who::User, "embedded"), (Who::Root, "podman"), (Who::User, "podman")] {
+        let bench = bench(who);
+        assert_eq!(ending(&run(&bench, runner, "", "true")), "exited 0");
+        let mark = format!("66{}{}", std::process::id(), runner.len() + if who == Who::Root { 0 } else { 100 });
+        for json in [true, false] {
+            let text = script(&format!("setsid sleep {mark} & sleep {mark}"));
+            let mut words = words(runner, "grace=1", &text);
+            words.retain(|word| json || *word != "--json");
+            let child = command(&bench, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let begun = Instant::now();
+            while processes_with(&mark).len() < 2 {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{who:?} {runner}: it did not begin");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+            let ran = bench.ran(&child.wait_with_output().unwrap());
+            assert_eq!(ran.code, 130, "{who:?} {runner}: {}", ran.all());
+            if json {
+                assert_eq!(ending(&ran), "cancelled", "{}", ran.all());
+            }
+            assert_eq!(processes_with(&mark), [""; 0]);
+            assert!(!bench.at(".pack/run/box").exists());
+        }
+    }
 }
 
 /// Processes of this machine with a word among their arguments.
@@ -344,9 +512,13 @@ fn outputs_are_the_callers() {
     let bench = bench(Who::Root);
     let text = "cp /submission/busybox /out/made/su; chmod 4755 /out/made/su; mkdir -m 0 /out/made/shut; \
                 touch \"$(printf '/out/made/a\\nb\\033[31m')\"; exit 0";
+    // A folder that others may enter is one of an earlier `pack`'s.
+    fs::create_dir_all(bench.at(".pack/run")).unwrap();
+    fs::set_permissions(bench.at(".pack/run"), fs::Permissions::from_mode(0o755)).unwrap();
     let ran = run(&bench, "embedded", "", text);
     assert_eq!(ending(&ran), "exited 0", "{}", ran.all());
     assert!(!ran.all().contains('\u{1b}'), "{}", ran.all());
+    assert_eq!(fs::metadata(bench.at(".pack/run")).unwrap().mode() & 0o777, 0o700, "nobody else starts what lies there");
     for entry in fs::read_dir(bench.at(".pack/run/out/made")).unwrap() {
         let meta = fs::symlink_metadata(entry.unwrap().path()).unwrap();
         assert_eq!(meta.uid(), 0);
@@ -527,6 +699,9 @@ fn the_doctor_tries() {
         assert_eq!(state("box"), "ok", "{json}");
         assert!(["ok", memory].contains(&state("memory limit").as_str()), "{json}");
         assert!(checks.iter().all(|check| check["state"] == "ok" || check["help"].is_string()), "{json}");
+        let shm = checks.iter().find(|check| check["what"] == "shm").unwrap();
+        let free = rustix::fs::statvfs("/dev/shm").map_or(0, |found| found.f_bavail * found.f_frsize);
+        assert_eq!(shm["state"] == "ok", free >= 2 << 30, "{json}");
     }
     // Where no namespace may be made, it says so and what to do. A filter stands in for a host that forbids them.
     let mut bench = bench(Who::User);

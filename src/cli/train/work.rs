@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use super::super::Session;
 use super::super::error::Problem;
 use crate::artifact::Name;
+use crate::folders::remove_tree;
 use crate::progress::bytes;
 use crate::source::path::open_regular;
 use crate::step::View;
@@ -35,8 +36,13 @@ impl Work {
         let key = folder.join("key");
         let failed = |what: &str| format!("cannot {what} `{}`", folder.display());
         let mut checkpoint = None;
+        if fs::symlink_metadata(&folder).is_ok_and(|meta| !meta.is_dir()) {
+            let problem = Problem::new(format!("`{}` is no folder, and `pack` writes into it", folder.display()));
+            bail!(problem.help("remove it; nothing in it is believed"));
+        }
         if folder.exists() {
-            if resume {
+            // One without a key is what is left of a run that was taken in.
+            if resume && fs::symlink_metadata(&key).is_ok() {
                 if !is_of(&folder, view) {
                     let message = format!("step `{name}` now sees something else than the run in `{}`", folder.display());
                     bail!(Problem::new(message).help(format!("`{anew}` begins again; what is there is kept aside")));
@@ -44,11 +50,13 @@ impl Work {
                 checkpoint = newest_checkpoint(&folder.join("out"));
                 match &checkpoint {
                     Some((output, at)) => session.progress.note(&format!("step {name}: going on from {output}/{at}")),
-                    None => {
-                        session.progress.note(&format!("step {name}: no checkpoint was written yet, so it begins from the start"))
-                    }
+                    None => session
+                        .progress
+                        .note(&format!("step {name}: no checkpoint-N was written yet, so it begins from the start")),
                 }
-            } else {
+            }
+            // A run from the start finds nothing, whatever it is that its script would go on from.
+            if checkpoint.is_none() {
                 let aside = (1..).map(|n| runs.join(format!("{name}.{n}"))).find(|path| !path.exists());
                 let aside = aside.expect("there is a free number");
                 fs::rename(&folder, &aside).with_context(|| failed("move aside"))?;
@@ -68,9 +76,20 @@ impl Work {
         Ok(Work { log: folder.join("console.log"), folder, checkpoint, anew })
     }
 
-    /// After everything it wrote is in the store. What stays does no harm, so nothing is reported.
-    pub(super) fn remove(&self) {
-        drop(fs::remove_dir_all(&self.folder));
+    /// After everything it wrote is in the store. The key goes first: what is left of a folder that was removed in part
+    /// is of no run, and is never taken in.
+    pub(super) fn remove(&self, session: &Session) {
+        let removed = fs::remove_file(self.folder.join("key")).and_then(|()| remove_tree(&self.folder));
+        if let Err(error) = removed {
+            let folder = self.folder.display();
+            session.progress.warn(&format!("`{folder}` stays, and is of no use any more: it could not be removed: {error}"));
+        }
+    }
+
+    /// Everything it wrote, brought to disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        let sync = || -> std::io::Result<()> { Ok(rustix::fs::syncfs(fs::File::open(&self.folder)?)?) };
+        sync().with_context(|| format!("cannot bring `{}` to disk", self.folder.display()))
     }
 }
 

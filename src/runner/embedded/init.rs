@@ -21,7 +21,7 @@ pub(super) fn run() -> Option<()> {
     let socket = own_socket()?;
     let mut orders = BufReader::new(socket.try_clone().ok()?);
     let spec: Spec = hear(&mut orders).ok()??;
-    let pid = match start(&spec) {
+    let pid = match start(&spec, &socket) {
         Ok(pid) => pid,
         Err(failure) => {
             drop(say(&socket, &Message::Failed(failure)));
@@ -56,7 +56,7 @@ fn reap(command: Pid, socket: &UnixStream) {
     exit(0)
 }
 
-fn start(spec: &Spec) -> Result<Pid, Failure> {
+fn start(spec: &Spec, socket: &UnixStream) -> Result<Pid, Failure> {
     sys::unshare(UnshareFlags::NEWCGROUP).doing(Stage::Namespaces, "leave the host's control group namespace")?;
     rustix::system::sethostname(b"box").doing(Stage::Namespaces, "name the box")?;
     super::loopback::up().doing(Stage::Loopback, "bring the loopback up")?;
@@ -72,8 +72,12 @@ fn start(spec: &Spec) -> Result<Pid, Failure> {
     // It ends when the command runs: the other end is closed by that.
     let mut said = Vec::new();
     ours.read_to_end(&mut said).doing(Stage::Exec, "hear from the last stage")?;
-    match hear(&mut &said[..]) {
-        Ok(Some(Message::Failed(failure))) => Err(failure),
-        _ => Ok(Pid::from_child(&child)),
+    let mut said = &said[..];
+    loop {
+        match hear(&mut said) {
+            Ok(Some(Message::Failed(failure))) => return Err(failure),
+            Ok(Some(note @ Message::Noted(_))) => say(socket, &note).doing(Stage::Exec, "pass on a note")?,
+            _ => return Ok(Pid::from_child(&child)),
+        }
     }
 }

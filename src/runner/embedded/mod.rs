@@ -21,10 +21,11 @@ use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
 use self::words::{Access, Bind, Failure, Message, Order, Spec, Stage, Stamp, hear, say};
-use super::rooms::{Rooms, change_owner};
+use super::rooms::Rooms;
 use super::view::View;
 use super::watch::{self, Streams, Subject};
 use super::{Console, RunError, Runner, cgroup, facts, gpu, io_error};
+use crate::folders;
 use crate::invocation::{Invocation, Limits};
 use crate::layer::Layers;
 use crate::record::{Ending, Execution, Isolation};
@@ -95,7 +96,7 @@ impl Runner for Embedded {
         let clock = facts::Clock::start();
         let (mut running, mut streams) = Running::start(SUPERVISE, &spec)?;
         let watched = watch::watch(&mut running, &mut streams, &invocation.limits, &rooms, console);
-        let isolation = Isolation {
+        let mut isolation = Isolation {
             runner: "embedded".into(),
             sealed: true,
             user: if rustix::process::geteuid().is_root() { "root" } else { "user" }.into(),
@@ -106,15 +107,16 @@ impl Runner for Embedded {
             }
             .into(),
             processes: if running.group.holds_processes() { "cgroup" } else { "rlimit" }.into(),
-            notes: given.notes,
+            notes: given.notes.into_iter().chain(std::mem::take(&mut running.notes)).collect(),
         };
         // Whatever happened, nothing of the box runs on, and what it wrote is the caller's.
         drop(running);
         streams.drain(console);
-        if privileged {
-            change_owner(&rooms.out, caller()).map_err(io_error("take back", &rooms.out))?;
-        }
         let (ending, peak_memory) = watched?;
+        // How it ended was seen; what could not be taken back is no reason to forget that.
+        if privileged && let Err(error) = folders::give(&rooms.out, caller()) {
+            isolation.notes.push(format!("not everything under /out could be given to who started it: {error}"));
+        }
         Ok(clock.execution(ending, peak_memory, isolation, invocation.gpu))
     }
 }
@@ -177,7 +179,9 @@ fn spec(
     (privileged, user): (bool, (u32, u32)),
 ) -> Result<Spec, RunError> {
     let mut env = invocation.env.clone();
-    env.extend(given.env.clone());
+    for (key, value) in &given.env {
+        gpu::set(&mut env, key, value);
+    }
     Ok(Spec {
         privileged,
         user,
@@ -257,6 +261,8 @@ pub(super) struct Running {
     failure: Option<Failure>,
     /// Whether memory is held by the kernel without a group of `pack`'s.
     pub(super) is_held: bool,
+    /// What is to be said of the box.
+    notes: Vec<String>,
     /// What programs said that were run afterwards.
     pub(super) said: Vec<String>,
     /// The process below which the command's memory is counted, where the kernel does not.
@@ -288,6 +294,7 @@ impl Running {
             ended: None,
             failure: None,
             is_held: false,
+            notes: Vec::new(),
             said: Vec::new(),
             counted: Box::new(move || Some(id)),
         };
@@ -312,6 +319,7 @@ impl Subject for Running {
             match message {
                 Some(Message::Group(group)) => self.group = group,
                 Some(Message::Started) => {}
+                Some(Message::Noted(note)) => self.notes.push(note),
                 Some(Message::Said(text)) => self.said.push(text),
                 Some(Message::Failed(failure)) => self.failure = Some(failure),
                 Some(Message::Exited(code)) => self.ended = Some(Ending::Exited { code }),
@@ -343,6 +351,10 @@ impl Subject for Running {
 
     fn memory(&mut self) -> Option<u64> {
         self.group.memory().or_else(|| facts::memory_below((self.counted)()?))
+    }
+
+    fn memory_exactly(&mut self) -> Option<u64> {
+        self.group.memory().or_else(|| facts::memory_below_exactly((self.counted)()?))
     }
 
     fn is_memory_held(&self) -> bool {

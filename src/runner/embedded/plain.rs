@@ -7,19 +7,22 @@
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio, exit};
 use std::sync::Mutex;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, kill_process_group, wait};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open, pidfd_send_signal, wait,
+};
 use serde::{Deserialize, Serialize};
 
 use super::words::{Doing, Failure, Message, Order, Stage, hear, say};
 use super::{own_socket, sys};
-use crate::runner::facts;
-use crate::store::remove_tree;
+use crate::folders::remove_tree;
+use crate::runner::{facts, within};
 
 /// What to start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,8 +46,8 @@ pub(super) fn run() -> Option<()> {
     let socket = own_socket()?;
     let mut orders = BufReader::new(socket.try_clone().ok()?);
     let spec: Plain = hear(&mut orders).ok()??;
-    let pid = match start(&spec) {
-        Ok(pid) => pid,
+    let (pid, command) = match start(&spec) {
+        Ok(started) => started,
         Err(failure) => {
             drop(say(&socket, &Message::Failed(failure)));
             drop(say(&socket, &Message::Ended));
@@ -56,20 +59,23 @@ pub(super) fn run() -> Option<()> {
     let clearing: &'static Mutex<()> = Box::leak(Box::default());
     let spec: &'static Plain = Box::leak(Box::new(spec));
     let socket: &'static UnixStream = Box::leak(Box::new(socket));
+    let command: &'static OwnedFd = Box::leak(Box::new(command));
     std::thread::spawn(move || {
         reap(pid, socket);
-        clear_up(spec, socket, clearing)
+        clear_up(spec, socket, command, clearing)
     });
     while let Ok(Some(Order::Terminate)) = hear::<Order>(&mut orders) {
         // The command leads a group of its own; one that is gone needs no asking.
         let _gone_is_fine = kill_process_group(pid, Signal::TERM);
     }
-    clear_up(spec, socket, clearing)
+    clear_up(spec, socket, command, clearing)
 }
 
-/// Runs what is run afterwards, ends what is left, and ends this process.
-fn clear_up(spec: &Plain, socket: &UnixStream, clearing: &Mutex<()>) -> ! {
+/// Ends the command, runs what is run afterwards, ends what is left, and ends this process.
+fn clear_up(spec: &Plain, socket: &UnixStream, command: &OwnedFd, clearing: &Mutex<()>) -> ! {
     let _held = clearing.lock();
+    // First of all: what would go on making what is about to be removed.
+    let _gone_is_fine = pidfd_send_signal(command, Signal::KILL);
     for words in &spec.afterwards {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(&spec.env).stdin(Stdio::null()).stderr(Stdio::null());
@@ -85,11 +91,12 @@ fn clear_up(spec: &Plain, socket: &UnixStream, clearing: &Mutex<()>) -> ! {
     exit(0)
 }
 
-fn start(spec: &Plain) -> Result<Pid, Failure> {
+fn start(spec: &Plain) -> Result<(Pid, OwnedFd), Failure> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).doing(Stage::Rights, "take up orphans")?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none).doing(Stage::Rights, "forbid core files")?;
     if let Some(most) = spec.file_size {
+        let most = within(Resource::Fsize, most);
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         rustix::process::setrlimit(Resource::Fsize, limit).doing(Stage::Rights, "limit the length of files")?;
     }
@@ -97,7 +104,10 @@ fn start(spec: &Plain) -> Result<Pid, Failure> {
     let mut command = Command::new(&spec.command[0]);
     command.args(&spec.command[1..]).env_clear().envs(&spec.env).current_dir(&spec.folder);
     let child = command.process_group(0).stdin(Stdio::null()).spawn();
-    Ok(Pid::from_child(&child.doing(Stage::Exec, format!("start `{}`", spec.command[0].escape_debug()))?))
+    let child = child.doing(Stage::Exec, format!("start `{}`", spec.command[0].escape_debug()))?;
+    let pid = Pid::from_child(&child);
+    // By this it is known, whoever has its number later.
+    Ok((pid, pidfd_open(pid, PidfdFlags::empty()).doing(Stage::Exec, "hold on to the command")?))
 }
 
 /// Waits for the command, and for every orphan meanwhile.

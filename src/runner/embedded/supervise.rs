@@ -104,7 +104,7 @@ fn begin(spec: &Spec, group: &Group) -> Result<(Child, UnixStream), Failure> {
         .spawn()
         .doing(Stage::Namespaces, "start the box's first process")?;
     for folder in group.folders() {
-        let joined = fs::write(folder.join("cgroup.procs"), child.id().to_string());
+        let joined = cgroup::write(folder.join("cgroup.procs"), child.id().to_string());
         joined.doing(Stage::Namespaces, format!("join control group `{}`", folder.display()))?;
     }
     say(&ours, spec).doing(Stage::Namespaces, "tell the box's first process what to do")?;

@@ -108,6 +108,8 @@ pub(in crate::runner) enum Message {
     Signalled(i32),
     /// What a program said that was run after the command.
     Said(String),
+    /// Something of the box is not as it should be, and it goes on without.
+    Noted(String),
     /// No process of the box is left.
     Ended,
 }

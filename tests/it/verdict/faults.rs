@@ -139,6 +139,10 @@ everywhere! {
     train_is_stopped_in_order
     trainings_that_fail
     a_training_over_its_time
+    a_training_over_its_memory
+    trainings_with_odd_manners
+    replays_that_fail
+    verify_is_stopped_in_order
     verify_killed_goes_on
     verify_killed_at_any_time
 }
@@ -220,7 +224,10 @@ fn train_goes_on_from_a_checkpoint(who: Who, runner: &'static str) {
     bench.kill(child);
     documents_are_whole(&bench);
     assert!(attempts(&bench)[0].get("execution").is_none(), "nobody saw it end");
-    drop(fs::remove_dir_all(folder.join("checkpoint-3.part")));
+    // Under way when it was killed; on a busy machine a container lives a round longer.
+    for round in [3, 4] {
+        drop(fs::remove_dir_all(folder.join(format!("checkpoint-{round}.part"))));
+    }
     let ran = bench.run("train --resume").good();
     assert!(ran.err.contains("step train: going on from adapter/checkpoint-"), "{}", ran.all());
     assert!(ran.err.contains("going on after round "), "{}", ran.all());
@@ -365,7 +372,7 @@ fn two_trainings_at_once() {
 fn trainings_that_fail(who: Who, runner: &'static str) {
     let cases = [
         ("exit 7\n", "step `train` ended with exit code 7 after"),
-        ("kill -9 $$\n", "step `train` ended with exit code 137 after"),
+        ("kill -9 $$\n", "step `train` was ended by signal 9 after"),
         ("echo done\n", "step `train` ended well, and wrote nothing into adapter"),
         ("exec ./busybox truncate -s 1099511627776 \"$made\"\n", "it wrote more than it may"),
     ];
@@ -375,8 +382,7 @@ fn trainings_that_fail(who: Who, runner: &'static str) {
         let lock = bench.read("pack.lock");
         let ran = bench.run("train");
         assert_eq!(ran.code, 2, "{train}: {}", ran.all());
-        let signalled = says.replace("exit code 137", "signal 9").replace("ended with signal", "was ended by signal");
-        assert!(ran.err.contains(says) || ran.err.contains(&signalled), "{train}: {}", ran.all());
+        assert!(ran.err.contains(says), "{train}: {}", ran.all());
         assert_eq!(bench.read("pack.lock"), lock, "nothing is locked");
         assert_eq!(attempts(&bench).len(), 1);
         assert!(!attempts(&bench)[0]["execution"].is_null(), "how it ended is recorded");
@@ -396,6 +402,151 @@ fn a_training_over_its_time(who: Who, runner: &'static str) {
     assert!(ran.err.contains("step `train` was stopped at its time limit, after"), "{}", ran.all());
     assert_eq!(attempts(&bench)[0]["execution"]["ending"]["how"], "timed-out");
     assert!(below_folder(bench.dir()).is_empty());
+}
+
+/// Doubles a text until it is told to stop.
+const HOG: &str = "x=aaaaaaaa; while :; do x=$x$x; done\n";
+
+fn a_training_over_its_memory(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, HOG, "");
+    bench.edit("competition.toml", "summary = \"Two cores\"", "summary = \"Two cores\"\nmemory-gb = 1");
+    bench.run("lock").good();
+    let ran = bench.run("train");
+    assert!(ran.code == 2 && ran.err.contains("step `train` was stopped at its memory limit after"), "{}", ran.all());
+    assert_eq!(attempts(&bench)[0]["execution"]["ending"]["how"], "out-of-memory");
+    // One that takes less is not stopped.
+    bench.write("src/train.sh", [NUMBERS, TRAIN].concat());
+    bench.run("lock").good();
+    bench.run("train").good();
+}
+
+/// Whatever a training does to its streams and its children, it is one like any other, and nothing of it stays.
+fn trainings_with_odd_manners(who: Who, runner: &'static str) {
+    let quiet = TRAIN.replace("echo \"loss 0.5\"", "");
+    for train in [
+        format!("exec >&- 2>&-\n{quiet}"),
+        format!("./busybox yes | ./busybox head -c 10000000\n{TRAIN}"),
+        format!("(./busybox setsid ./busybox sleep 4343 &)\n./busybox sleep 4343 &\n{TRAIN}"),
+    ] {
+        let bench = Place::new(who, runner, &train, "");
+        bench.make();
+        assert_eq!(bench.left(0), [""; 0], "{train}");
+        assert_eq!(attempts(&bench).len(), 1, "{train}");
+        assert_eq!(bench.verify("--only training").at("/claims/training/answer"), "confirmed");
+        assert_eq!(bench.left(0), [""; 0], "{train}");
+    }
+}
+
+/// A training that behaves where it is made, and misbehaves where it is repeated: there is an answer each time, and
+/// nothing of the replay stays.
+fn replays_that_fail(who: Who, runner: &'static str) {
+    let cases = [
+        ("trap '' TERM; while :; do ./busybox sleep 0.1; done", "inconclusive", "the replay was stopped at its time limit"),
+        (HOG, "inconclusive", "the replay was stopped at its memory limit"),
+        ("exec ./busybox truncate -s 1099511627776 \"$made\"", "inconclusive", "it wrote more than it may"),
+        ("kill -9 $$", "inconclusive", "the replay was ended by signal 9"),
+        ("exit 137", "inconclusive", "signal 9"),
+        ("./busybox yes | ./busybox head -c 10000000; exit 3", "refuted", "the replay ended with exit code 3"),
+        ("exec >&- 2>&-; exit 4", "refuted", "the replay ended with exit code 4"),
+        ("(./busybox setsid ./busybox sleep 4343 &); exit 0", "refuted", "adapter"),
+    ];
+    for (misbehaves, answer, says) in cases {
+        let bench = Place::new(who, runner, TRAIN, "");
+        let here = bench.dir().join("here");
+        fs::write(&here, "").unwrap();
+        let train = format!("if [ ! -e {} ]; then\n{misbehaves}\nfi\n{TRAIN}", here.display());
+        bench.write("src/train.sh", [NUMBERS, &train].concat());
+        bench.edit("competition.toml", "summary = \"Two cores\"", "summary = \"Two cores\"\nmemory-gb = 1");
+        let hours = if misbehaves.starts_with("trap") { "0.0005" } else { "1" };
+        bench.edit("pack.toml", "threads = 1", &format!("threads = 1\nhours = {hours}"));
+        bench.run("lock").good();
+        bench.bench.run("train --runner host").good();
+        let verdict = bench.verify("--only training").training(answer, says);
+        assert_eq!(bench.left(0), [""; 0], "{misbehaves}: {}", verdict.ran.all());
+        documents_are_whole(&bench);
+    }
+}
+
+/// Ctrl-C in a verification: no verdict, nothing left, and the next one gives it.
+fn verify_is_stopped_in_order(who: Who, runner: &'static str) {
+    let bench = Place::new(who, runner, &format!("echo begun\n./busybox sleep 3\n{TRAIN}"), "");
+    bench.make();
+    let log = bench.at(".pack/verify/train.replay.log");
+    let child = bench.command("verify --only training").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Before there is a command, Ctrl-C does what it does to any program.
+    wait_for("the replay", || fs::read_to_string(&log).is_ok_and(|said| said.contains("begun")));
+    let pid = child.id();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let ran = bench.ran(&child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 130, "{}", ran.all());
+    assert_eq!(bench.left(pid), [""; 0]);
+    assert!(!bench.at(".pack/verify/report.json").exists(), "no verdict");
+    assert_eq!(bench.verify("--only training").at("/claims/training/answer"), "confirmed");
+}
+
+/// A script's own checkpoint, of which `pack` knows nothing: what begins from the start does not find it.
+#[test]
+fn a_start_is_a_start() {
+    let train = format!(
+        "if [ -e \"$PACK_OUT/adapter/ck_5\" ]; then echo 'found it'; fi\n./busybox mkdir \"$PACK_OUT/adapter/ck_5\"\n\
+         echo x >\"$PACK_OUT/adapter/ck_5/x\"\n./busybox sleep 1\n{TRAIN}"
+    );
+    let bench = Place::new(Who::Root, "embedded", &train, "");
+    bench.run("lock").good();
+    let child = bench.start("train");
+    wait_for("its own checkpoint", || bench.at(".pack/train/train/out/adapter/ck_5/x").exists());
+    bench.kill(child);
+    let ran = bench.run("train --resume").good();
+    assert!(ran.err.contains("no checkpoint-N was written yet, so it begins from the start"), "{}", ran.all());
+    assert!(!ran.err.contains("found it"), "{}", ran.all());
+    assert!(bench.at(".pack/train/train.1/out/adapter/ck_5/x").exists(), "what was there is kept aside");
+    let all = attempts(&bench);
+    assert!(all.len() == 2 && all[1].get("from").is_none(), "{all:?}");
+}
+
+/// The outputs are on disk before the Record says that they are there, and the key of their folder goes before they
+/// do: whoever is killed on the way never has half of them taken in.
+#[test]
+fn in_an_order_that_may_be_cut_short() {
+    let mut bench = untrained(TRAIN);
+    bench.run("lock").good();
+    let trace = bench.dir().join("trace");
+    let calls = "trace=syncfs,rename,renameat,renameat2,unlink,unlinkat,rmdir";
+    bench.wrap(["strace", "-y", "-o", trace.to_str().unwrap(), "-e", calls]);
+    bench.run("train").good();
+    let trace = fs::read_to_string(&trace).unwrap();
+    let first =
+        |what: &str, line: &dyn Fn(&str) -> bool| trace.lines().position(line).unwrap_or_else(|| panic!("no {what} in\n{trace}"));
+    let synced = first("sync", &|line| line.contains("syncfs(") && line.contains(".pack/train/train"));
+    let records: Vec<usize> =
+        trace.lines().enumerate().filter(|(_, line)| line.contains("pack.record.json\"")).map(|(at, _)| at).collect();
+    // Begun, ended, taken in.
+    assert!(records.len() >= 3 && records[0] < synced && synced < records[1], "{records:?} {synced}\n{trace}");
+    let gone = first("removal of the key", &|line| line.contains("unlink") && line.contains("train/train/key"));
+    let made = first("removal of an output", &|line| line.contains("adapter.safetensors\""));
+    assert!(records[2] < gone && gone < made, "{gone} {made}\n{trace}");
+    assert!(!bench.at(".pack/train/train").exists());
+    // What is left of one whose key is gone is not taken in, and in nobody's way.
+    bench.wrap::<&str>([]);
+    bench.write(".pack/train/train/out/adapter/adapter.safetensors", "half");
+    let ran = bench.run("train train --again --resume").good();
+    assert!(!ran.err.contains("so what it wrote is taken in"), "{}", ran.all());
+    assert_eq!(fs::read(bench.at(".pack/train/train.1/out/adapter/adapter.safetensors")).unwrap(), b"half");
+}
+
+/// Whoever reads along may go away; what runs does not end with them.
+#[test]
+fn nobody_reads_along_any_more() {
+    let bench = untrained(TRAIN);
+    bench.run("lock").good();
+    for (words, code) in [("train", Some(0)), ("build", Some(0)), ("verify --only training", Some(1)), ("verify none", Some(2))] {
+        let mut command = bench.command(&words.split(' ').collect::<Vec<_>>());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), code, "{words}");
+    }
+    assert!(bench.read("pack.lock").contains("step = \"train\""));
+    assert_eq!(attempts(&bench)[0]["execution"]["ending"]["code"], 0);
 }
 
 const SECOND: &str =

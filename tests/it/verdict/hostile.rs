@@ -152,6 +152,35 @@ fn links_where_pack_writes() {
     let ran = bench.run("train");
     assert!(ran.code == 2 && ran.err.contains("`[project]/.pack/train` is a link"), "{}", ran.all());
     untouched(&folder);
+    fs::remove_file(bench.at(".pack/train")).unwrap();
+    fs::create_dir(bench.at(".pack/train")).unwrap();
+    symlink(&folder, bench.at(".pack/train/train")).unwrap();
+    for words in ["train", "train --resume"] {
+        let ran = bench.run(words);
+        let says = "`[project]/.pack/train/train` is no folder, and `pack` writes into it";
+        assert!(ran.code == 2 && ran.err.contains(says), "{words}: {}", ran.all());
+    }
+    untouched(&folder);
+    // And of a command that is tried out.
+    let run = || {
+        let words = ["run", "--step", "train", "--", "./src/busybox", "true"];
+        bench.ran(&bench.command_with_store_in_environment(&words).output().unwrap())
+    };
+    for (place, says) in [
+        (".pack", "is a link, and `pack` writes into it"),
+        (".pack/run", "is a link, and `pack` writes into it"),
+        (".pack/run/out", "is no folder, and a command is to write into it"),
+        (".pack/run/out/adapter", "is no folder, and a command is to write into it"),
+    ] {
+        drop(fs::remove_dir_all(bench.at(".pack")));
+        fs::create_dir_all(bench.at(place).parent().unwrap()).unwrap();
+        symlink(&folder, bench.at(place)).unwrap();
+        let ran = run();
+        assert!(ran.code == 2 && ran.err.contains(&format!("`[project]/{place}` {says}")), "{place}: {}", ran.all());
+        untouched(&folder);
+        fs::remove_file(bench.at(place)).unwrap();
+        run().good();
+    }
 }
 
 /// More files of weights than a process may have open.
