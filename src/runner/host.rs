@@ -58,7 +58,7 @@ impl Runner for Unsealed {
             folder,
             file_size: Some(invocation.limits.outputs.max(invocation.limits.scratch)),
             afterwards: Vec::new(),
-            remove: None,
+            own: None,
         };
         let isolation = Isolation {
             runner: "host".into(),

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use super::embedded::{PLAIN, Plain, Running};
 use super::rooms::Rooms;
 use super::view::View;
@@ -44,12 +46,7 @@ impl Runner for Podman {
         let view = View::new(invocation, layers)?;
         let rooms = Rooms::make(work, invocation, &view)?;
         farm::fill(&rooms.root, &view.lower).map_err(io_error("link the layers into", &rooms.root))?;
-        let guard = short_folder()?;
-        let own = guard.path().to_owned();
-        for folder in ["home", "xdg", "tmp", "storage", "run"] {
-            let folder = own.join(folder);
-            fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
-        }
+        let own = short_folder()?;
         let global = global(&podman, &own, is_root);
         let process = own.join("pid");
         let mut command = global.clone();
@@ -59,7 +56,7 @@ impl Runner for Podman {
             command,
             env: environment(&own),
             folder: own.clone(),
-            remove: Some(own.clone()),
+            own: Some((own.clone(), ["home", "xdg", "tmp", "storage", "run"].map(str::to_owned).to_vec())),
             file_size: None,
             afterwards: vec![
                 with(&["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}} {{.State.StartedAt.Unix}}", NAME]),
@@ -85,8 +82,6 @@ impl Runner for Podman {
         let out_of_memory = cgroup::all_out_of_memory();
         let clock = facts::Clock::start();
         let (mut running, mut streams) = Running::start(PLAIN, &spec)?;
-        // From now on it is the stage's to remove, whatever becomes of `pack`.
-        drop(guard.keep());
         running.is_held = is_root;
         running.counted = Box::new(move || fs::read_to_string(&process).ok()?.trim().parse().ok());
         let mut last_words = Vec::new();
@@ -111,11 +106,13 @@ impl Runner for Podman {
     }
 }
 
-/// An empty folder of this user's whose path is short, since podman takes no longer one; its stage removes it.
-fn short_folder() -> Result<tempfile::TempDir, RunError> {
+/// A folder that nobody has and whose path is short, since podman takes no longer one; its stage makes and removes it.
+fn short_folder() -> Result<PathBuf, RunError> {
     let temporary = std::env::temp_dir();
     let parent = if temporary.as_os_str().len() <= MAX_PARENT { temporary } else { PathBuf::from("/tmp") };
-    tempfile::Builder::new().prefix("pack-").tempdir_in(&parent).map_err(io_error("create a folder in", &parent))
+    let mut number = [0; 4];
+    getrandom(&mut number, GetRandomFlags::empty()).map_err(|error| io_error("name a folder in", &parent)(error.into()))?;
+    Ok(parent.join(format!("pack-{:08x}", u32::from_ne_bytes(number))))
 }
 
 /// What the container is called; its storage holds no other.

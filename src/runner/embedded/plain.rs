@@ -6,8 +6,10 @@
 #![allow(clippy::disallowed_methods, reason = "effects: owns the command's processes")]
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::io::BufReader;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -37,8 +39,9 @@ pub(in crate::runner) struct Plain {
     pub(in crate::runner) file_size: Option<u64>,
     /// Programs that are run when it ended, however it did; what they print is reported.
     pub(in crate::runner) afterwards: Vec<Vec<String>>,
-    /// A folder that goes with it.
-    pub(in crate::runner) remove: Option<PathBuf>,
+    /// A folder that is made for it, with what is to be below, and goes with it: by this process, which outlives a
+    /// `pack` that is killed.
+    pub(in crate::runner) own: Option<(PathBuf, Vec<String>)>,
 }
 
 /// Runs the stage to the command's end.
@@ -49,6 +52,7 @@ pub(super) fn run() -> Option<()> {
     let (pid, command) = match start(&spec) {
         Ok(started) => started,
         Err(failure) => {
+            remove(&spec);
             drop(say(&socket, &Message::Failed(failure)));
             drop(say(&socket, &Message::Ended));
             return None;
@@ -84,11 +88,16 @@ fn clear_up(spec: &Plain, socket: &UnixStream, command: &OwnedFd, clearing: &Mut
         }
     }
     end_all();
-    if let Some(folder) = &spec.remove {
-        drop(remove_tree(folder));
-    }
+    remove(spec);
     drop(say(socket, &Message::Ended));
     exit(0)
+}
+
+fn remove(spec: &Plain) {
+    if let Some((folder, _)) = &spec.own {
+        // Nobody is left who could do more about what stays.
+        drop(remove_tree(folder));
+    }
 }
 
 fn start(spec: &Plain) -> Result<(Pid, OwnedFd), Failure> {
@@ -101,6 +110,13 @@ fn start(spec: &Plain) -> Result<(Pid, OwnedFd), Failure> {
         rustix::process::setrlimit(Resource::Fsize, limit).doing(Stage::Rights, "limit the length of files")?;
     }
     sys::close_on_exec().doing(Stage::Rights, "close what was open")?;
+    if let Some((folder, below)) = &spec.own {
+        // For nobody else, and never one that is there: its parent may be everybody's.
+        for folder in [folder.clone()].into_iter().chain(below.iter().map(|name| folder.join(name))) {
+            let made = DirBuilder::new().mode(0o700).create(&folder);
+            made.doing(Stage::Rights, format!("create `{}`", folder.display()))?;
+        }
+    }
     let mut command = Command::new(&spec.command[0]);
     command.args(&spec.command[1..]).env_clear().envs(&spec.env).current_dir(&spec.folder);
     let child = command.process_group(0).stdin(Stdio::null()).spawn();
