@@ -4,13 +4,17 @@
 //! now; only a replay can confirm it. Must never adopt under a name that no step declares, nor some of what it is given.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::args;
 use super::build::{current_lock, runtime};
 use super::error::Problem;
 use super::project::Project;
+use super::render;
+use super::session::Call;
 use super::{Session, lock};
 use crate::artifact::{Artifact, Basis, Name, Role, StepPin};
 use crate::digest::DiffId;
@@ -142,4 +146,14 @@ fn take(
     let pin = StepPin { step: step_name.clone(), key };
     lock.put_output(Artifact::output(name.clone(), role, pin, tree, Basis::Claimed));
     Ok(outcome)
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Adopt, call: &Call) -> Result<ExitCode> {
+    let args::Adopt { outputs, project } = args;
+    let session = call.open()?;
+    let mut project = Project::load(&project.dir)?;
+    let adopted = adopt(&mut project, outputs, &session)?;
+    call.out.show(&adopted, |adopted| adopted.iter().map(render::adopted).collect())?;
+    Ok(ExitCode::SUCCESS)
 }

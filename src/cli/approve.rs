@@ -9,15 +9,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::Session;
+use super::args;
 use super::error::Problem;
 use super::files::{MAX_TEXT, read_text, replace, walk};
 use super::project::refuse_secrets;
+use super::session::Call;
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::competition::{self, Competition, Model, Standing};
 use crate::digest::Digest;
@@ -439,4 +442,23 @@ pub fn text(outcome: &Outcome) -> String {
     }
     out.push_str("  locks made before stay with the rules as they were: `pack lock` takes the new ones\n");
     out
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Approve, call: &Call) -> Result<ExitCode> {
+    let args::Approve { source, competition, model, family, license, because, files, refuse } = args;
+    let standing = if *refuse { Standing::Refused } else { Standing::Approved };
+    let options = Options {
+        source: source.clone(),
+        competition: competition.clone(),
+        model: model.clone(),
+        family: family.clone(),
+        license: license.clone(),
+        because: because.clone(),
+        files: files.clone(),
+        standing,
+    };
+    let outcome = approve(&options, &call.open()?)?;
+    call.out.show(&outcome, text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,15 +8,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::args::AttestCommand;
 use super::check::competition_here;
 use super::error::Problem;
 use super::files::{read_bytes, read_text, replace};
 use super::project::{Project, load_competition};
+use super::session::Call;
 use crate::attestation::{
     ENDING, Envelope, EnvelopeError, MAX_ENVELOPE, PROVENANCE, PublicKey, SUMMARY, SigningKey, Statement, TRAINING, VERIFICATION,
 };
@@ -419,5 +422,21 @@ fn kind(shown: &Shown) -> String {
             format!("verified, {accepted}, {}", at("/timeVerified"))
         }
         other => format!("`{}`", other.escape_debug()),
+    }
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(command: &AttestCommand, call: &Call) -> Result<ExitCode> {
+    match command {
+        AttestCommand::Show { file, keys } => {
+            let shown = show(file, &keys.options(&[]))?;
+            call.out.show(&shown, |shown| text(shown, true))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        AttestCommand::Verify { files, keys, about } => {
+            let verified = verify(files, &keys.options(about))?;
+            call.out.show(&verified, verdict)?;
+            Ok(if verified.accepted() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
     }
 }

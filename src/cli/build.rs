@@ -4,14 +4,19 @@
 //! from the store by the lock's digests. Must never build from a lock that no longer answers the manifest.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::args;
 use super::attest;
 use super::error::Problem;
+use super::key;
 use super::lock::{UNCHECKED, check_signatures, missing, refreshed};
 use super::project::Project;
+use super::render;
+use super::session::Call;
 use super::{Format, Session, Which};
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::attestation::{BuiltImage, ImageBuild, SigningKey, image_build};
@@ -321,4 +326,27 @@ pub fn how_to_run(output: &Path, project: &Project) -> String {
         "podman run --rm --network=none oci:{}:serve    # or publish it: -p 8080:{port} in place of --network=none",
         output.display()
     )
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Build, call: &Call) -> Result<ExitCode> {
+    let args::Build { project, output, format, image, plan, no_cache, sign } = args;
+    let session = call.open()?;
+    // Before the work: a key that is not there is no reason to build.
+    let sign = sign.as_deref().map(key::read).transpose()?;
+    let mut project = Project::load(&project.dir)?;
+    if *plan {
+        let (_, plans, _) = plans(&mut project, *image, &session)?;
+        let texts: Vec<String> = plans.iter().map(|plan| plan.text()).collect();
+        call.out.show(&texts, |texts| texts.concat())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let memory = if *no_cache { Memory::Renew } else { Memory::Use };
+    let options = Options { output: output.clone(), format: *format, which: *image, memory };
+    let mut built = build(&mut project, &options, &session)?;
+    if let Some(sign) = sign {
+        built.attestation = Some(attest(&project, &built, &sign)?);
+    }
+    call.out.show(&built, |built| render::build(built, &project))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,14 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::args;
 use super::build::{current_lock, stale_outputs};
 use super::error::Problem;
 use super::files::read_bytes;
 use super::project::{Project, refuse_secrets};
+use super::session::Call;
 use super::{Session, attest, lock};
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::attestation::{ENDING, Envelope, MAX_ENVELOPE};
@@ -365,4 +368,20 @@ pub fn opened(opened: &Opened) -> String {
     }
     text.push_str(&format!("build it: pack build --locked {}\n", opened.project.display()));
     text
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Bundle, call: &Call) -> Result<ExitCode> {
+    let args::Bundle { file, project, with_inputs, anyway, open: into } = args;
+    if let Some(into) = into {
+        let done = open(file, into, &call.open()?)?;
+        call.out.show(&done, opened)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let session = call.open()?;
+    let mut project = Project::load(&project.dir)?;
+    let options = Options { with_inputs: *with_inputs, anyway: *anyway };
+    let done = bundle(&mut project, file, options, &session)?;
+    call.out.show(&done, bundled)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,13 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::args;
+use super::args::CheckFormat;
 use super::error::Problem;
 use super::lock::refreshed;
+use super::out::Out;
 use super::project::{self, Project};
+use super::session::Call;
 use super::{Session, facts};
 use crate::artifact::{Pin, Role};
 use crate::competition::Competition;
@@ -348,4 +353,53 @@ pub fn explain(row: &Row, competition: Option<&Competition>) -> String {
 /// Whether a folder has a project whose competition can be quoted.
 pub fn competition_here(dir: &Path) -> Option<Competition> {
     Project::load(dir).ok().map(|project| project.competition)
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Check, call: &Call) -> Result<ExitCode> {
+    let args::Check { project, competition, explain: id, deny, allow, because, only, among, format } = args;
+    if let Some(id) = id {
+        return main_explain(id, &project.dir, call);
+    }
+    if allow.len() != because.len() {
+        bail!(Problem::new("expected one `--because` for each `--allow`").help("`--allow ID --because TEXT`"));
+    }
+    let session = call.open()?;
+    let project = Project::load(&project.dir)?;
+    let options = Options {
+        as_locked: false,
+        competition: competition.clone(),
+        rulebook: None,
+        deny_unknown: deny.is_some(),
+        allow: allow.iter().cloned().zip(because.iter().cloned()).collect(),
+        only: only.clone(),
+        among: among.clone(),
+    };
+    let report = check(&project, &options, &session)?;
+    let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    match format {
+        CheckFormat::Text => call.out.show(&report, text)?,
+        CheckFormat::Json => Out { json: true }.show(&report, text)?,
+        CheckFormat::Sarif => Out { json: true }.show(&sarif(&report), |value| value.to_string())?,
+    }
+    Ok(code)
+}
+
+/// Explains a rule, with what the competition of the project here says of it, if there is one.
+pub(super) fn main_explain(id: &str, dir: &Path, call: &Call) -> Result<ExitCode> {
+    let row = row(id)?;
+    let competition = competition_here(dir);
+    let value = serde_json::json!({ "id": row.id, "summary": row.summary, "explain": row.explain });
+    call.out.show(&value, |_| explain(row, competition.as_ref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the rules, or explains one.
+pub(super) fn main_rules(args: &args::Rules, call: &Call) -> Result<ExitCode> {
+    if let Some(id) = &args.explain {
+        return main_explain(id, Path::new("."), call);
+    }
+    let list: Vec<(&str, &str)> = crate::rules::TABLE.iter().map(|row| (row.id, row.summary)).collect();
+    call.out.show(&list, |list| list.iter().map(|(id, summary)| format!("{id:20} {summary}\n")).collect())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,11 +7,14 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::args::CompetitionCommand;
 use super::error::Problem;
 use super::project;
+use super::session::Call;
 use crate::competition::{self, Competition};
 use crate::text::count;
 
@@ -54,4 +57,33 @@ pub fn summary(competition: &Competition) -> String {
         count(competition.rules.len(), "rule", "rules"),
         count(competition.rulings.len(), "ruling", "rulings")
     )
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(command: &CompetitionCommand, call: &Call) -> Result<ExitCode> {
+    match command {
+        CompetitionCommand::New { file, from } => {
+            new(file, from)?;
+            let value = serde_json::json!({ "file": file, "from": from });
+            call.out.show(&value, |_| format!("wrote {}; name it under [submission] competition\n", file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        CompetitionCommand::Show { name: None } => {
+            let list: Vec<&str> = crate::competition::BUILT_IN.iter().map(|(name, _)| *name).collect();
+            call.out.show(&list, |list| list.iter().map(|name| format!("{name}\n")).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        CompetitionCommand::Show { name: Some(name) } => {
+            let (_, text) = read(name)?;
+            let table: toml::Table = toml::from_str(&text)?;
+            call.out.show(&table, |_| text.clone())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        CompetitionCommand::Validate { file } => {
+            let (read, _) = read(file)?;
+            let value = serde_json::json!({ "name": read.name, "rules": read.rules.len(), "rulings": read.rulings.len() });
+            call.out.show(&value, |_| summary(&read))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }

@@ -4,13 +4,16 @@
 //! a person has.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Error, Result};
 use serde::Serialize;
 
+use super::args;
 use super::build::{self, Built};
 use super::lock;
 use super::project::Project;
+use super::session::Call;
 use super::train;
 use super::verify;
 use super::{Format, Session, Which, init, render};
@@ -97,4 +100,12 @@ pub(super) fn text(outcome: &Outcome) -> String {
     let mut text = verify::text::report(&outcome.report);
     text.push_str(&format!("\nreport: {}\nimage:  {}\n", outcome.report_file.display(), outcome.layout.display()));
     text
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Demo, call: &Call) -> Result<ExitCode> {
+    let args::Demo { dir } = args;
+    let outcome = demo(dir, &call.open()?)?;
+    call.out.show(&outcome, text)?;
+    Ok(if outcome.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -10,16 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Session;
+use super::args;
 use super::error::Problem;
 use super::files::{MAX_LOCK, MAX_TEXT, read_bytes, read_text, walk};
 use super::lock::refreshed;
 use super::project::Project;
+use super::session::Call;
 use crate::artifact::Name;
 use crate::bundle::{self, Lay};
 use crate::compare::{Comparison, text::SIDES};
@@ -383,4 +386,12 @@ pub fn text(out: &Outcome) -> String {
 fn difference(one: &Difference, text: &mut String) {
     text.push_str(&format!("  {one}\n"));
     one.lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Diff, call: &Call) -> Result<ExitCode> {
+    let args::Diff { a, b } = args;
+    let found = diff(a, b, &call.open()?)?;
+    call.out.show(&found, text)?;
+    Ok(if found.same { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -3,10 +3,13 @@
 //! Layer 4 (commands). What is looked at stands in `runner::doctor`; a doctor for training code goes beside it. Must
 //! never change anything of the host.
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::Session;
+use super::session::Call;
 use crate::runner::doctor::{self, Check, State};
 
 /// What was found.
@@ -44,4 +47,11 @@ pub fn text(outcome: &Outcome) -> String {
         }
     }
     text
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(call: &Call) -> Result<ExitCode> {
+    let outcome = doctor(&call.open()?)?;
+    call.out.show(&outcome, text)?;
+    Ok(if outcome.is_well() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -4,11 +4,15 @@
 //! name or a size that a document states, nor list an image whose documents say what is not so.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::args::ImageCommand;
 use super::error::Problem;
+use super::render;
+use super::session::Call;
 use crate::diff::images::{EntryView, LayerView, View};
 use crate::image::view;
 use crate::path::ImagePath;
@@ -90,5 +94,16 @@ fn line((path, entry): (&ImagePath, &EntryView)) -> String {
         EntryView::Dir => format!("dir  {path}/"),
         EntryView::File { mode, digest, size } => format!("file {mode:04o} {} {size} {path}", digest.hex()),
         EntryView::Link { target } => format!("link {path} -> {}", target.escape_debug()),
+    }
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(command: &ImageCommand, call: &Call) -> Result<ExitCode> {
+    match command {
+        ImageCommand::Ls { layout, files } => {
+            let images = ls(layout, *files)?;
+            call.out.show(&images, |images| images.iter().map(render::image).collect())?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

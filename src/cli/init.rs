@@ -6,10 +6,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::args;
 use super::error::Problem;
+use super::render;
+use super::session::Call;
 use crate::templates::{self, Template};
 use crate::text::nearest;
 
@@ -41,4 +45,18 @@ pub fn init(folder: &Path, template: &Template) -> Result<usize> {
         fs::write(&to, bytes).with_context(|| format!("cannot write `{}`", to.display()))?;
     }
     Ok(template.files.len())
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Init, call: &Call) -> Result<ExitCode> {
+    let args::Init { dir, template, list } = args;
+    if *list {
+        let all: Vec<(&str, &str)> = templates::ALL.iter().map(|template| (template.name, template.summary)).collect();
+        call.out.show(&all, |all| all.iter().map(|(name, summary)| format!("{name}: {summary}\n")).collect())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let template = self::template(template)?;
+    let files = init(dir, template)?;
+    call.out.show(&serde_json::json!({ "files": files, "template": template.name }), |_| render::init(dir, template, files))?;
+    Ok(ExitCode::SUCCESS)
 }

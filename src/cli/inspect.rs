@@ -8,14 +8,17 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::args;
 use super::error::{Problem, take_apart};
 use super::inspect_weights;
 use super::project::refuse_secrets;
+use super::session::Call;
 use crate::archive::{self, ArchiveKind};
 use crate::competition::Competition;
 use crate::digest::Digest;
@@ -285,6 +288,15 @@ fn read(path: &Path, kind: Kind) -> Result<Vec<String>> {
             Ok(images.iter().map(|image| format!("{} {}", image.tag, image.config)).collect())
         }
     }
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Inspect, call: &Call) -> Result<ExitCode> {
+    let args::Inspect { file, kind, tensors } = args;
+    let inspected = inspect(file, *kind, *tensors)?;
+    let refused = inspected.refused.is_some();
+    call.out.show(&inspected, text)?;
+    Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 //! Layer 4 (commands). Must never print, copy or overwrite a signing key.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::args::KeyCommand;
 use super::error::Problem;
+use super::session::Call;
 use crate::attestation::{PublicKey, SigningKey};
 use crate::keys::{self, KeyFileError};
 
@@ -74,4 +77,14 @@ fn shown(file: PathBuf, key: &SigningKey) -> Shown {
 /// For a person: the line that a competition file takes, alone, so that it can be piped.
 pub fn text(shown: &Shown) -> String {
     format!("{}\n", shown.public)
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(command: &KeyCommand, call: &Call) -> Result<ExitCode> {
+    let shown = match command {
+        KeyCommand::New { key } => new(key)?,
+        KeyCommand::Show { key } => show(key)?,
+    };
+    call.out.show(&shown, text)?;
+    Ok(ExitCode::SUCCESS)
 }

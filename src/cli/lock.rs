@@ -6,13 +6,17 @@
 #![allow(clippy::disallowed_methods, reason = "effects: reads the store's blobs for secrets")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::Session;
+use super::args;
 use super::error::Problem;
 use super::project::Project;
+use super::render;
+use super::session::Call;
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::digest::Digest;
 use crate::layer::{Layers, Memory};
@@ -508,4 +512,36 @@ pub fn check_signatures(lock: &Lockfile, session: &Session) -> Result<Vec<String
         session.store.remember("signatures", &key, "\n")?;
     }
     Ok(absent)
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Lock, call: &Call) -> Result<ExitCode> {
+    let args::Lock { project, check, upgrade, no_fetch } = args;
+    let session = call.open()?;
+    let mut project = Project::load(&project.dir)?;
+    let upgrade = upgrade.as_ref().map(|names| names.iter().filter(|name| !name.is_empty()).cloned().collect());
+    let options = Options { check: *check, upgrade, no_fetch: *no_fetch };
+    let had = project.lock()?.is_some();
+    let outcome = lock(&mut project, &options, &session)?;
+    call.out.show(&outcome, |outcome| render::lock(outcome, &options, had))?;
+    let found = *check && !(outcome.stale.is_empty() && outcome.stale_outputs.is_empty());
+    Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// As [`main`], for `pack fetch`.
+pub(super) fn main_fetch(args: &args::Fetch, call: &Call) -> Result<ExitCode> {
+    let args::Fetch { project } = args;
+    let session = call.open()?;
+    let project = Project::load(&project.dir)?;
+    let lock = project.need_lock()?;
+    let fetched = fetch(&project, &lock, &session)?;
+    if !check_signatures(&lock, &session)?.is_empty() {
+        session.progress.note(UNCHECKED);
+    }
+    call.out.show(&fetched, |fetched| match fetched.artifacts {
+        0 if fetched.absent.is_empty() => "every byte of the lock is in the store\n".to_owned(),
+        0 => "nothing to fetch\n".to_owned(),
+        n => format!("fetched {n} artifacts, {}\n", bytes(fetched.bytes)),
+    })?;
+    Ok(if fetched.absent.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -15,15 +15,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::Session;
+use super::args;
 use super::build::{current_lock, need_bytes};
 use super::error::Problem;
 use super::project::Project;
+use super::session::Call;
 use crate::artifact::{Name, Role};
 use crate::invocation::{Invocation, Limits};
 use crate::layer::{Layers, Memory};
 use crate::lockfile::Lockfile;
 use crate::manifest::{Manifest, OutputClass, Replay, Step};
 use crate::record::{Ending, Execution};
+use crate::runner::cancel;
 use crate::runner::{self, Event, Stream};
 use crate::text::bytes;
 
@@ -194,4 +197,25 @@ fn alone(work: &Path) -> Result<File> {
         bail!(Problem::new(message).help("wait for it, or copy the project"));
     }
     Ok(open)
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Run, call: &Call) -> Result<ExitCode> {
+    let args::Run { command, step, runner, limits, project } = args;
+    let session = call.open()?;
+    let project = Project::load(&project.dir)?;
+    let options = Options {
+        command: command.clone(),
+        step: step.clone(),
+        runner: runner.name.clone(),
+        limits: limits.clone(),
+        quiet_output: call.out.json,
+    };
+    let execution = run(project, &options, &session)?;
+    if call.out.json {
+        call.out.show(&execution, |_| String::new())?;
+        let stopped = if cancel::asked() { 130 } else { 2 };
+        return Ok(exit_code(&execution).unwrap_or(ExitCode::from(stopped)));
+    }
+    exit_code(&execution)
 }

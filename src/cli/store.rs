@@ -10,16 +10,22 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::Session;
+use super::args;
+use super::args::StoreCommand;
 use super::error::Problem;
 use super::lock::{check_signatures, fetch};
 use super::project::Project;
-use super::{Session, open_store};
+use super::render;
+use super::session::Call;
+use super::session::open_store;
 use crate::artifact::{Artifact, Name, Role};
 use crate::digest::{Digest, Hasher};
 use crate::layer::{Layers, Memory};
@@ -240,4 +246,57 @@ pub fn verify(session: &Session) -> Result<Verified> {
 /// A count of blobs and bytes, as a sentence's part.
 pub fn amount(blobs: u64, size: u64) -> String {
     format!("{blobs} blobs, {}", bytes(size))
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(command: &StoreCommand, call: &Call) -> Result<ExitCode> {
+    match command {
+        StoreCommand::Verify => {
+            let verified = verify(&call.open()?)?;
+            call.out.show(&verified, |verified| {
+                let mut text = format!("read {}\n", amount(verified.blobs, verified.bytes));
+                for digest in &verified.spoiled {
+                    text.push_str(&format!("spoiled, moved aside: {digest}\n"));
+                }
+                if !verified.spoiled.is_empty() {
+                    text.push_str("run `pack fetch` in the projects that need them\n");
+                }
+                text
+            })?;
+            Ok(if verified.spoiled.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        StoreCommand::Gc { keep } => {
+            let collected = gc(keep, &call.open()?)?;
+            call.out.show(&collected, |c| format!("removed {} files, {}\n", c.files, bytes(c.bytes)))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        StoreCommand::Get { name, folder, project } => {
+            let got = get(&Project::load(&project.dir)?, name, folder, &call.open()?)?;
+            call.out.show(&got, |got| render::got(got, folder))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        StoreCommand::Path { digest } => {
+            let session = call.open()?;
+            let path = match digest {
+                Some(digest) => path(&digest.parse()?, &session)?,
+                None => session.store.root().to_owned(),
+            };
+            call.out.show(&path, |path| format!("{}\n", path.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// As [`main`], for `pack vendor`.
+pub(super) fn main_vendor(args: &args::Vendor, call: &Call) -> Result<ExitCode> {
+    let args::Vendor { folder, project } = args;
+    let session = call.open()?;
+    let project = Project::load(&project.dir)?;
+    let vendored = vendor(&project, folder, &session)?;
+    call.out.show(&vendored, |vendored| {
+        let amount = amount(vendored.blobs as u64, vendored.bytes);
+        let dir = folder.display();
+        format!("{amount} are in {dir}\nuse it with `pack build --store {dir} --offline --locked`\n")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -9,13 +9,17 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::args;
 use super::console::{Console, Show};
 use super::error::Problem;
 use super::project::Project;
+use super::render;
+use super::session::Call;
 use super::{Session, build, lock};
 use crate::artifact::{Artifact, Basis, Name, Pin, StepPin};
 use crate::clock;
@@ -501,4 +505,24 @@ fn metrics(outputs: &BTreeMap<Name, Tree>, session: &Session) -> Result<BTreeMap
         }
     }
     Ok(all)
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Train, call: &Call) -> Result<ExitCode> {
+    let args::Train { step, project, again, resume, dry_run, sign: signer, runner } = args;
+    let session = call.open()?;
+    let mut project = Project::load(&project.dir)?;
+    let options = Options { step: step.clone(), again: *again, resume: *resume, dry_run: *dry_run, runner: runner.name.clone() };
+    // Before the work: a key that is not there is no reason to train for a day.
+    let key = signing_key(&project, &options, signer.as_deref())?;
+    let outcome = train(&mut project, &options, &session)?;
+    let signed = sign(&project, &outcome, key.as_ref())?;
+    for file in &signed.files {
+        session.progress.note(&format!("signed: {}", file.display()));
+    }
+    signed.refused.iter().for_each(|why| session.progress.warn(why));
+    call.out.show(&outcome, render::trained)?;
+    let stale = outcome.steps.iter().any(|done| done.status == Status::Stale);
+    let found = stale || !(outcome.complete || *dry_run) || (signed.files.is_empty() && !signed.refused.is_empty());
+    Ok(if found { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

@@ -229,12 +229,19 @@ fn plain<'a>(mut stored: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
 
 /// The images of an OCI layout, of its archive, or of an archive that `docker save` writes; in their order.
 pub fn open(path: &Path) -> Result<Vec<View>, ViewError> {
+    open_beside(path, &[])
+}
+
+/// As [`open`], where `known` images are at hand: a layer whose bytes are those of one of theirs is hashed and not
+/// looked into.
+pub fn open_beside(path: &Path, known: &[View]) -> Result<Vec<View>, ViewError> {
     let files = files(path)?;
+    let mut known = known.iter().flat_map(|view| view.layers.iter().cloned()).collect();
     let is_oci = match &files {
         Files::Folder(_) => true,
         Files::Archive { members, .. } => members.contains_key("index.json"),
     };
-    if is_oci { oci(&files) } else { docker(&files) }
+    if is_oci { oci(&files, &mut known) } else { docker(&files, &mut known) }
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>, ViewError> {
@@ -250,7 +257,7 @@ fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
+fn oci(files: &Files, known: &mut Vec<LayerView>) -> Result<Vec<View>, ViewError> {
     let index = files.json("index.json")?;
     let mut views = Vec::new();
     for entry in array(&index, "manifests")? {
@@ -265,7 +272,7 @@ fn oci(files: &Files) -> Result<Vec<View>, ViewError> {
             let digest = digest_of(descriptor)?;
             layers.push((blob(&digest), Some(digest)));
         }
-        let mut seen = view(files, tag, config, layers)?;
+        let mut seen = view(files, tag, config, layers, known)?;
         seen.manifest = Some(Digest::of(&text));
         for (layer, descriptor) in seen.layers.iter().zip(array(&manifest, "layers")?) {
             let kind = descriptor["mediaType"].as_str().unwrap_or_default();
@@ -300,7 +307,7 @@ fn described(files: &Files, descriptor: &Value, what: &str, lies: &mut Vec<Strin
     Ok(bytes)
 }
 
-fn docker(files: &Files) -> Result<Vec<View>, ViewError> {
+fn docker(files: &Files, known: &mut Vec<LayerView>) -> Result<Vec<View>, ViewError> {
     let manifest = files.json("manifest.json")?;
     let images = manifest.as_array().ok_or_else(|| form("manifest.json is no list"))?;
     let mut views = Vec::new();
@@ -309,12 +316,18 @@ fn docker(files: &Files) -> Result<Vec<View>, ViewError> {
         let tag = image["RepoTags"][0].as_str().unwrap_or("-").to_owned();
         let config = files.document(&text(&image["Config"])?)?;
         let layers = array(image, "Layers")?.iter().map(|name| Ok((text(name)?, None))).collect::<Result<_, ViewError>>()?;
-        views.push(view(files, tag, config, layers)?);
+        views.push(view(files, tag, config, layers, known)?);
     }
     Ok(views)
 }
 
-fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option<Digest>)>) -> Result<View, ViewError> {
+fn view(
+    files: &Files,
+    tag: String,
+    config: Vec<u8>,
+    layers: Vec<(String, Option<Digest>)>,
+    known: &mut Vec<LayerView>,
+) -> Result<View, ViewError> {
     let document: Value = serde_json::from_slice(&config).map_err(|error| form(format!("the config is not JSON: {error}")))?;
     // History counts layers that are empty too; those of `pack` never are.
     let history: Vec<&Value> = document["history"]
@@ -323,7 +336,7 @@ fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option
     let mut seen = Vec::new();
     for (at, (name, claimed)) in layers.iter().enumerate() {
         let said = history.get(at).and_then(|one| one["created_by"].as_str()).unwrap_or("-");
-        let mut one = layer(files, name, said.strip_prefix("pack layer ").unwrap_or(said))?;
+        let mut one = layer(files, name, said.strip_prefix("pack layer ").unwrap_or(said), known)?;
         let diff_id = document["rootfs"]["diff_ids"][at].as_str().and_then(|text| text.parse::<Digest>().ok());
         let wrong = |claimed: Option<Digest>, found: Digest| claimed.filter(|claimed| *claimed != found);
         one.claimed = wrong(*claimed, one.digest).or(wrong(diff_id, one.diff_id.0));
@@ -332,7 +345,23 @@ fn view(files: &Files, tag: String, config: Vec<u8>, layers: Vec<(String, Option
     Ok(View { tag, manifest: None, config: Digest::of(&config), lies: Vec::new(), document, layers: seen })
 }
 
-fn layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> {
+/// A layer, and into what is `known`: images of one layout share layers, and those that are as they were rebuilt need
+/// one hash instead of three.
+fn layer(files: &Files, name: &str, said: &str, known: &mut Vec<LayerView>) -> Result<LayerView, ViewError> {
+    let mut same = known.iter().find(|layer| layer.source == name);
+    if same.is_none() && !known.is_empty() {
+        let (digest, _) = Digest::of_reader(files.open(name)?).map_err(read_error(name))?;
+        same = known.iter().find(|layer| layer.digest == digest);
+    }
+    let layer = match same {
+        Some(same) => LayerView { source: name.to_owned(), order: None, claimed: None, ..same.clone() },
+        None => read_layer(files, name, said)?,
+    };
+    known.push(layer.clone());
+    Ok(LayerView { name: said.to_owned(), ..layer })
+}
+
+fn read_layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewError> {
     let mut stored = HashingReader::new(files.open(name)?);
     let (members, diff_id) = {
         let mut plain = HashingReader::new(plain(BufReader::with_capacity(1 << 20, &mut stored)).map_err(read_error(name))?);

@@ -40,20 +40,29 @@ pub(super) fn check(
     let kinds: Vec<ImageKind> = there.into_iter().filter(|(_, there)| *there).map(|(kind, _)| kind).collect();
     let beside = project.root.join("image");
     let claimed = claimed.or_else(|| beside.join("oci-layout").is_file().then_some(beside.as_path()));
-    let claims = claimed.map(view::open);
     let said = attest::built_beside(project);
     let (mut images, mut rebuilt) = (Vec::new(), BTreeMap::new());
+    // First all that is rebuilt: what is claimed is then looked into only where its bytes are others.
+    let mut made = Vec::new();
     for kind in &kinds {
+        made.push(rebuild(project, lock, *kind, session).and_then(|image| {
+            let view = view::of_image(&image, &session.store)?;
+            Ok((image, view))
+        }));
+    }
+    let known: Vec<View> = made.iter().flatten().map(|(_, view)| view.clone()).collect();
+    let claims = claimed.map(|path| view::open_beside(path, &known));
+    for (kind, made) in kinds.iter().zip(made) {
         let word = kind.as_str().to_owned();
         let mut answer =
             ImageAnswer { image: word.clone(), answer: Answer::NotChecked, claimed: None, rebuilt: None, because: None };
-        match rebuild(project, lock, *kind, session) {
-            Ok(made) => {
-                let config = made.config_digest();
-                rebuilt.insert(word, Identity { config, manifest: made.manifest_digest() });
+        match made {
+            Ok((image, view)) => {
+                let config = image.config_digest();
+                rebuilt.insert(word, Identity { config, manifest: image.manifest_digest() });
                 answer.rebuilt = Some(config);
                 if let Some(claims) = &claims {
-                    judge(&mut answer, claims, &view::of_image(&made, &session.store)?);
+                    judge(&mut answer, claims, &view);
                 }
                 let said = said.iter().filter(|(of, ..)| of == kind).map(|(_, config, file)| (*config, file.as_str()));
                 hold(&mut answer, said);

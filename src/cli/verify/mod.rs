@@ -9,11 +9,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::args;
 use super::error::Problem;
+use super::key;
 use super::project::{self, Project};
+use super::session::Call;
 use super::{Session, attest, check, facts, files};
 use crate::attestation::{self, BuiltImage, Claim as Claimed, SigningKey, Verification};
 use crate::clock;
@@ -357,4 +361,51 @@ fn rules(project: &Project, rulebook: &Rulebook, options: &Options, session: &Se
     let judged: BTreeSet<&str> = report.findings.iter().map(|finding| finding.rule.as_str()).collect();
     let judged = judged.into_iter().map(str::to_owned).collect();
     Ok(Rules { answer, findings: open.collect(), passed: report.passed, judged, not_asked: report.not_asked })
+}
+
+/// What was typed, done and shown.
+pub(super) fn main(args: &args::Verify, call: &Call) -> Result<ExitCode> {
+    let args::Verify { target, project, only, skip, replay, runner, image, competition, among, report, sign, merge: reports } =
+        args;
+    if !reports.is_empty() {
+        return main_merge(args, call);
+    }
+    let session = call.open()?;
+    let sign = sign.as_deref().map(key::read).transpose()?;
+    let options = Options {
+        only: only.clone(),
+        skip: skip.clone(),
+        replay: *replay,
+        runner: runner.name.clone(),
+        image: image.clone(),
+        competition: competition.clone(),
+        among: among.clone(),
+        handed_in: false,
+        report: report.clone(),
+    };
+    let target = target.as_deref().unwrap_or(Path::new("."));
+    let verified = target::verify(target, project.as_deref(), options, sign.as_ref(), &session)?;
+    for file in &verified.signed {
+        session.progress.note(&format!("signed: {}", file.display()));
+    }
+    session.progress.note(&format!("report: {}", verified.file.display()));
+    call.out.show(&verified.report, text::report)?;
+    Ok(if verified.report.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// As [`main`], for `--merge`.
+fn main_merge(args: &args::Verify, call: &Call) -> Result<ExitCode> {
+    let args::Verify { merge: reports, competition, report, sign: signer, .. } = args;
+    if signer.is_some() && report.is_none() {
+        bail!(Problem::new("`--sign` with `--merge` has no folder to write into").help("name one: `--report DIR`"));
+    }
+    let key = signer.as_deref().map(key::read).transpose()?;
+    let merged = merge(reports, competition.as_deref(), report.as_deref())?;
+    if let (Some(key), Some(folder)) = (&key, report) {
+        for file in sign(&merged, folder, key)? {
+            call.progress().note(&format!("signed: {}", file.display()));
+        }
+    }
+    call.out.show(&merged, text::report)?;
+    Ok(if merged.accept.met { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

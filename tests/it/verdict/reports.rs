@@ -67,6 +67,8 @@ fn reports_put_together() {
         assert!(ran.code == 1 && ran.out.contains("refuted"), "{}", ran.all());
     }
     // Of another lock.
+    let ran = bench.run("verify --merge one/report.json two/report.json --competition competition.toml --sign");
+    assert!(ran.code == 2 && ran.err.contains("has no folder to write into\nhelp: name one: `--report DIR`"), "{}", ran.all());
     let ran = bench.run("verify --merge one/report.json three/report.json --competition competition.toml");
     assert_eq!(ran.code, 2, "{}", ran.all());
     assert!(ran.err.contains("report 2 is about another lock: expected sha256:"), "{}", ran.all());
