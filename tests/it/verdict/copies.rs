@@ -122,7 +122,7 @@ fn weights_handed_on_as_data() {
     // Data that no step makes and that are weights, beside data that are none.
     for (file, bytes, unmade) in [("x.txt", weights(9), true), ("y.txt", b"some words\n".to_vec(), false)] {
         let bench = untrained(TRAIN);
-        bench.write(&format!("extra/{file}"), bytes);
+        bench.write(format!("extra/{file}"), bytes);
         let served =
             "[serve]\ncommand = [\"/bin/sh\"]\nweights = [\"adapter\"]\ndata = [\"extra\"]\n[data.extra]\npath = \"extra\"\n";
         bench.edit("pack.toml", "[code]", &format!("{served}[code]"));

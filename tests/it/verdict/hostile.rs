@@ -190,7 +190,7 @@ fn more_files_than_may_be_open() {
     for (folder, first) in [("one", 0), ("two", 500)] {
         for n in 0..150 {
             let (name, values) = (format!("w{n}"), values(first + n));
-            bench.write(&format!("{folder}/{n}.safetensors"), safe(&[(&*name, "F32", &[128], &values)]));
+            bench.write(format!("{folder}/{n}.safetensors"), safe(&[(&*name, "F32", &[128], &values)]));
         }
     }
     bench.wrap(["prlimit", "--nofile=96"]);
