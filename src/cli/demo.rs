@@ -79,9 +79,10 @@ fn runner(project: &mut Project, session: &Session) -> Result<Option<String>> {
     let mut options = train::Options::default();
     let trained = match train::train(project, &options, session) {
         Err(error) if is_hosts(&error) => {
-            session
-                .progress
-                .warn(&format!("{error:#}\nno sealed box here: `pack doctor` says why. Going on with `--runner host`"));
+            session.progress.warn(&format!(
+                "{error:#}\nno sealed box here: `pack doctor` says why. Going on with `--runner host`, by this host's own \
+                     `python`: it needs what requirements.txt lists"
+            ));
             options.runner = Some("host".to_owned());
             train::train(project, &options, session)?
         }

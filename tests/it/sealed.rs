@@ -470,6 +470,18 @@ fn isolation_says_what_held() {
     }
 }
 
+/// Root of a namespace that knows nobody else, as in a container of an ordinary user's, has a sealed box like any user.
+#[test]
+fn root_of_a_namespace_of_one() {
+    let mut bench = bench(Who::Root);
+    bench.wrap(["unshare", "--user", "--map-root-user"]);
+    let ran = run(&bench, "embedded", "", "id -u; cat /data/raw/a.txt; echo x > /out/made/x");
+    assert_eq!(ending(&ran), "exited 0", "{}", ran.all());
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(json["isolation"]["sealed"] == true && json["isolation"]["user"] == "user", "{json}");
+    assert_eq!(fs::metadata(bench.at(".pack/run/out/made/x")).unwrap().uid(), 0);
+}
+
 /// A service of the host's is not there in the box, on any address.
 #[test]
 fn the_hosts_services_are_out_of_reach() {

@@ -83,8 +83,7 @@ impl Runner for Embedded {
     }
 
     fn run(&self, invocation: &Invocation, layers: &Layers, work: &Path, console: Console) -> Result<Execution, RunError> {
-        let privileged = is_privileged();
-        let user = if privileged { (unused_user("uid_map"), unused_user("gid_map")) } else { caller() };
+        let (privileged, user) = standing();
         let view = View::new(invocation, layers)?;
         let rooms = Rooms::make(work, invocation, &view)?;
         if privileged {
@@ -99,7 +98,7 @@ impl Runner for Embedded {
         let mut isolation = Isolation {
             runner: "embedded".into(),
             sealed: true,
-            user: if rustix::process::geteuid().is_root() { "root" } else { "user" }.into(),
+            user: if privileged { "root" } else { "user" }.into(),
             memory: match (running.group.holds_memory(), invocation.limits.memory) {
                 (true, _) => "cgroup",
                 (false, Some(_)) => "watched",
@@ -139,8 +138,7 @@ pub(super) fn probe(work: &Path) -> Result<Probe, RunError> {
         gpu: false,
         limits,
     };
-    let privileged = is_privileged();
-    let user = if privileged { (unused_user("uid_map"), unused_user("gid_map")) } else { caller() };
+    let (privileged, user) = standing();
     let view = View { lower: Vec::new(), files: Vec::new() };
     let rooms = Rooms::make(work, &invocation, &view)?;
     let given = gpu::Given::default();
@@ -200,19 +198,24 @@ fn spec(
     })
 }
 
-/// Whether this process may make mounts without a user namespace.
-fn is_privileged() -> bool {
+/// Whether this process may make mounts without a user namespace, and as whom the command runs.
+fn standing() -> (bool, (u32, u32)) {
     let effective = rustix::thread::capabilities(None).map(|sets| sets.effective);
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::CHOWN;
-    rustix::process::geteuid().is_root() && effective.is_ok_and(|effective| effective.contains(needed))
+    let is_privileged = rustix::process::geteuid().is_root() && effective.is_ok_and(|effective| effective.contains(needed));
+    match (unused_user("uid_map"), unused_user("gid_map")) {
+        (Some(user), Some(group)) if is_privileged => (true, (user, group)),
+        // Root of a namespace that knows nobody else, as in some containers, can become nobody else.
+        _ => (false, caller()),
+    }
 }
 
 fn caller() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// A number that nobody has; of those that this process's own user namespace knows.
-fn unused_user(map: &str) -> u32 {
+/// A number that nobody has; of those that this process's own user namespace knows, if any.
+fn unused_user(map: &str) -> Option<u32> {
     let map = fs::read_to_string(format!("/proc/self/{map}")).unwrap_or_default();
     let knows = |id: u32| {
         map.lines().any(|line| {
@@ -221,7 +224,7 @@ fn unused_user(map: &str) -> u32 {
             (first..first.saturating_add(count)).contains(&u64::from(id))
         })
     };
-    if knows(NOBODY_ELSE) { NOBODY_ELSE } else { NOBODY }
+    [NOBODY_ELSE, NOBODY].into_iter().find(|id| knows(*id))
 }
 
 fn binds(invocation: &Invocation, view: &View, rooms: &Rooms, given: &gpu::Given) -> Result<Vec<Bind>, RunError> {
