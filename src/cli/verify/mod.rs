@@ -33,6 +33,7 @@ use crate::verdict::{self, Whose};
 mod cheats;
 mod image;
 mod inputs;
+mod judged;
 pub mod target;
 pub mod text;
 mod training;
