@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::build::{Format, Which};
+use super::check::{CheckFormat, Deny};
 use super::{inspect, verify};
 use crate::artifact::Name;
 use crate::digest::Digest;
@@ -464,20 +466,6 @@ pub(super) struct KeyOptions {
     pub(super) competition: Option<String>,
 }
 
-/// What a check may refuse beside failures.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Deny {
-    Unknown,
-}
-
-/// How a report is written.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum CheckFormat {
-    Text,
-    Json,
-    Sarif,
-}
-
 #[derive(Subcommand)]
 pub(super) enum CompetitionCommand {
     /// Write a built-in competition to a new file, to change it
@@ -560,39 +548,6 @@ pub(super) struct RunnerFlag {
     /// What runs the commands: `embedded`, `podman` or `host` [default: embedded]
     #[arg(long = "runner", value_name = "NAME")]
     pub(super) name: Option<String>,
-}
-
-/// How an image is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Format {
-    /// A folder: blobs, index.json, oci-layout.
-    OciLayout,
-    /// The same as one tar file.
-    OciArchive,
-    /// One tar file for `docker load`, layers uncompressed.
-    DockerArchive,
-}
-
-impl Format {
-    /// The word, as in `--format`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Format::OciLayout => "oci-layout",
-            Format::OciArchive => "oci-archive",
-            Format::DockerArchive => "docker-archive",
-        }
-    }
-}
-
-/// Which images a command is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Which {
-    /// The serving image.
-    Serve,
-    /// The training image.
-    Train,
-    /// Whichever the manifest has.
-    Both,
 }
 
 impl KeyOptions {

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use serde::Serialize;
 
+use super::Session;
 use super::args;
 use super::attest;
 use super::error::Problem;
@@ -17,7 +19,6 @@ use super::lock::{UNCHECKED, check_signatures, missing, refreshed};
 use super::project::Project;
 use super::render;
 use super::session::Call;
-use super::{Format, Session, Which};
 use crate::artifact::{Artifact, Name, Pin, Role};
 use crate::attestation::{BuiltImage, ImageBuild, SigningKey, image_build};
 use crate::digest::DiffId;
@@ -28,6 +29,39 @@ use crate::plan::{self, ImageKind, Plan};
 use crate::source::fits::misfit;
 use crate::step;
 use crate::text::bytes;
+
+/// How an image is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// A folder: blobs, index.json, oci-layout.
+    OciLayout,
+    /// The same as one tar file.
+    OciArchive,
+    /// One tar file for `docker load`, layers uncompressed.
+    DockerArchive,
+}
+
+impl Format {
+    /// The word, as in `--format`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::OciLayout => "oci-layout",
+            Format::OciArchive => "oci-archive",
+            Format::DockerArchive => "docker-archive",
+        }
+    }
+}
+
+/// Which images a command is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Which {
+    /// The serving image.
+    Serve,
+    /// The training image.
+    Train,
+    /// Whichever the manifest has.
+    Both,
+}
 
 /// What to build and where.
 pub struct Options {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::args;
-use super::args::CheckFormat;
 use super::error::Problem;
 use super::lock::refreshed;
 use super::out::Out;
@@ -26,6 +26,20 @@ use crate::manifest::beside;
 use crate::rules::{self, Facts, Finding, Outcome, Row, TABLE};
 use crate::text::nearest;
 use crate::tree::{Tree, TreeFile};
+
+/// What a check may refuse beside failures.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Deny {
+    Unknown,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckFormat {
+    Text,
+    Json,
+    Sarif,
+}
 
 /// How a check is run.
 #[derive(Default)]

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
-pub use self::args::{Format, Which};
+pub use self::build::{Format, Which};
 use self::out::colored;
 use self::session::Call;
 pub use self::session::Session;
