@@ -110,16 +110,35 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     // What lies in a folder of the top is moved up into the top until every folder there is empty: two are open at
     // once, and no chain is too deep.
     let mut moved = 0u64;
-    while remove_one_level(top.as_fd(), &mut moved)? {}
+    let mut idle = 0;
+    loop {
+        match remove_one_level(top.as_fd(), &mut moved)? {
+            Level { seen: 0, .. } => break,
+            Level { gone: 0, .. } if idle == IDLE => return Err(io::Error::other("its folders do not become empty")),
+            Level { gone: 0, .. } => idle += 1,
+            _ => idle = 0,
+        }
+    }
     match std::fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Removes what lies in a folder; folders of its folders become its own. Whether it had anything.
-fn remove_one_level(top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<bool> {
-    let mut any = false;
+/// Rounds that remove nothing, one after the other, after which it is given up: somebody else fills it, or a file system
+/// keeps what is open somewhere under another name.
+const IDLE: u32 = 100;
+
+/// What one round through a folder found, and removed or moved.
+#[derive(Default)]
+struct Level {
+    seen: u64,
+    gone: u64,
+}
+
+/// Removes what lies in a folder; folders of its folders become its own.
+fn remove_one_level(top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<Level> {
+    let mut level = Level::default();
     let mut entries = Dir::read_from(top)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
@@ -127,8 +146,9 @@ fn remove_one_level(top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<bool> {
         if is_dots(name) {
             continue;
         }
-        any = true;
+        level.seen += 1;
         if !unlink(top, name)? {
+            level.gone += 1;
             continue;
         }
         let below = match open(top, name) {
@@ -136,17 +156,21 @@ fn remove_one_level(top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<bool> {
                 open_up(top, name)?;
                 open(top, name)?
             }
-            Err(Errno::NOENT) => continue,
+            Err(Errno::NOENT) => {
+                level.gone += 1;
+                continue;
+            }
             opened => opened?,
         };
         empty(top, &below, moved)?;
         match rustix::fs::unlinkat(top, name, AtFlags::REMOVEDIR) {
             // Somebody put something there meanwhile: the next round takes it.
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
+            Ok(()) | Err(Errno::NOENT) => level.gone += 1,
+            Err(Errno::NOTEMPTY) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(any)
+    Ok(level)
 }
 
 /// Removes the files of a folder, and moves its folders up into the top under names that nothing has.

@@ -61,7 +61,7 @@ impl Default for Limits {
             grace: Duration::from_secs(10),
             memory: None,
             processes: 4096,
-            files: 1_000_000,
+            files: 10_000_000,
             outputs: 64 << 30,
             scratch: 16 << 30,
             shm: 2 << 30,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::competition::Accept;
+use crate::manifest::OutputClass;
 use crate::record::{Ending, Execution, Host};
 use crate::report::{Acceptance, Answer, Claims, Compared, Finding, How, Report, Rules, StepAnswer, Training, Twin};
 use crate::weights::shown;
@@ -169,6 +170,17 @@ pub fn ending(execution: &Execution, claimed_seconds: Option<f64>) -> Option<(An
 /// Why an unsealed replay decides nothing.
 pub const UNSEALED: &str = "the replay was not sealed: what it read is not known, and its programs were this machine's";
 
+/// Tensors that stayed as they were and that no declared input has, in a sentence.
+fn unmoved(twin: &Twin) -> Option<String> {
+    const SHOWN: usize = 3;
+    let count = twin.unmoved.len();
+    let names: Vec<String> = twin.unmoved.iter().take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
+    let more = if count > SHOWN { format!(" and {} more", count - SHOWN) } else { String::new() };
+    let (given, names) = (twin.given(), names.join(", "));
+    (count > 0)
+        .then(|| format!("with {given} {count} of its tensors are the same, and no declared input has them: {names}{more}"))
+}
+
 /// What the run with another seed says of the claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TwinSays {
@@ -186,19 +198,9 @@ pub enum TwinSays {
 /// What the run with another seed says of the claim. `declared`: the manifest says that the step makes weights; else
 /// they were only told by what they look like, which an index of data may do too.
 pub fn twin(twin: &Twin, declared: bool) -> TwinSays {
-    const SHOWN: usize = 3;
     let given = twin.given();
     match (twin.differs, &twin.failed) {
-        (Some(true), _) if twin.unmoved.is_empty() => TwinSays::Differs,
-        (Some(true), _) => {
-            let names: Vec<String> = twin.unmoved.iter().take(SHOWN).map(|name| format!("`{}`", shown(name))).collect();
-            let count = twin.unmoved.len();
-            let more = if count > SHOWN { format!(" and {} more", count - SHOWN) } else { String::new() };
-            let names = names.join(", ");
-            TwinSays::Unknown(format!(
-                "with {given} {count} of its tensors are the same, and no declared input has them: {names}{more}"
-            ))
-        }
+        (Some(true), _) => unmoved(twin).map_or(TwinSays::Differs, TwinSays::Unknown),
         (Some(false), _) if declared => {
             TwinSays::Same(format!("with {given} it gives the same weights: they do not come from this training"))
         }
@@ -324,7 +326,9 @@ fn follow(claims: &mut Claims) {
     claims.image.answer = weakest(claims.image.images.iter().map(|image| image.answer), Answer::NotChecked);
     for step in &mut claims.training.steps {
         if step.answer == Answer::Confirmed {
-            step.answer = weakest(step.outputs.iter().map(|output| output.answer), Answer::Confirmed);
+            // A log is shown only, and decides nothing.
+            let decide = step.outputs.iter().filter(|output| output.comparison.class != OutputClass::Log);
+            step.answer = weakest(decide.map(|output| output.answer), Answer::Confirmed);
             if step.how.is_none() {
                 step.answer = step.answer.min(Answer::Inconclusive);
             }

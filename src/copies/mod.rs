@@ -70,6 +70,9 @@ pub struct Copy {
     pub offset: Option<u64>,
     /// Whether every byte of the tensor is there; otherwise only samples of it were found.
     pub whole: bool,
+    /// Whether it is no tensor but a file beside them, too small or too plain to hold weights, such as a vocabulary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
 }
 
 /// Where something lies in a step's inputs.
@@ -215,11 +218,13 @@ pub enum Answer {
 }
 
 /// What a search means. A tensor in code, data, a wheel or a package is a copy, and so is an output that is a
-/// declared input as a whole. A tensor that a declared input has under another name is for a person to look at.
+/// declared input as a whole. A tensor that a declared input has under another name is for a person to look at, and
+/// so is a small file beside the weights.
 /// Packages whose index publishes their digest are the same for everybody: what is opaque in them is listed and asks
 /// for nobody's eyes.
 pub fn judge(copies: &Copies) -> Answer {
-    let mut copied: Vec<String> = copies.found.iter().filter(|copy| !copy.place.is_declared()).map(ToString::to_string).collect();
+    let answers = copies.found.iter().filter(|copy| !copy.place.is_declared() && !copy.aside);
+    let mut copied: Vec<String> = answers.map(ToString::to_string).collect();
     let all = copies.tensors + copies.too_plain + copies.unchanged;
     if copies.unchanged > 0 && copies.tensors == 0 && all == copies.unchanged + copies.too_plain {
         copied.push("every tensor is equal to a declared input's: the step changed nothing".to_owned());
@@ -227,7 +232,8 @@ pub fn judge(copies: &Copies) -> Answer {
     if !copied.is_empty() {
         return Answer::Copied { why: copied };
     }
-    let elsewhere = copies.found.iter().filter(|copy| copy.place.is_declared() && copy.whole).map(ToString::to_string);
+    let elsewhere = copies.found.iter().filter(|copy| if copy.place.is_declared() { copy.whole } else { copy.aside });
+    let elsewhere = elsewhere.map(ToString::to_string);
     let opaque = copies.opaque.iter().filter(|one| !one.place.is_public()).map(ToString::to_string);
     let unread = copies.unread.iter().filter(|one| !one.place.is_public()).map(ToString::to_string);
     let why: Vec<String> = elsewhere.chain(opaque).chain(unread).collect();

@@ -156,6 +156,7 @@ fn what_a_find_means() {
         form: Form::Hex,
         offset: Some(3),
         whole: false,
+        aside: false,
     };
     let with = |change: &dyn Fn(&mut Copies)| {
         let mut copies = Copies { tensors: 2, ..Copies::default() };

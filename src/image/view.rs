@@ -348,7 +348,8 @@ fn view(
 /// A layer, and into what is `known`: images of one layout share layers, and those that are as they were rebuilt need
 /// one hash instead of three.
 fn layer(files: &Files, name: &str, said: &str, known: &mut Vec<LayerView>) -> Result<LayerView, ViewError> {
-    let mut same = known.iter().find(|layer| layer.source == name);
+    // What was rebuilt lies in no file.
+    let mut same = known.iter().find(|layer| !layer.source.is_empty() && layer.source == name);
     if same.is_none() && !known.is_empty() {
         let (digest, _) = Digest::of_reader(files.open(name)?).map_err(read_error(name))?;
         same = known.iter().find(|layer| layer.digest == digest);
@@ -396,6 +397,39 @@ fn read_layer(files: &Files, name: &str, said: &str) -> Result<LayerView, ViewEr
 mod tests {
     use super::*;
     use crate::archive::Place;
+
+    /// A layer that an archive has no name for is none that was rebuilt.
+    #[test]
+    fn a_layer_is_read_from_where_it_is_said_to_lie() {
+        let dir = tempfile::tempdir().unwrap();
+        let tar = |members: &[(&str, &[u8])]| {
+            let mut out = tar::Builder::new(Vec::new());
+            for (name, bytes) in members {
+                let mut header = tar::Header::new_ustar();
+                header.set_size(bytes.len() as u64);
+                header.set_mode(0o644);
+                out.append_data(&mut header, name, *bytes).unwrap();
+            }
+            out.into_inner().unwrap()
+        };
+        let layer = tar(&[("a", b"x")]);
+        let digest = Digest::of(&layer);
+        let config = format!("{{\"rootfs\": {{\"diff_ids\": [\"{digest}\"]}}}}");
+        let archive = |named: &str| {
+            let manifest = format!("[{{\"Config\": \"c.json\", \"RepoTags\": [\"x\"], \"Layers\": [\"{named}\"]}}]");
+            let path = dir.path().join("archive.tar");
+            let all = tar(&[("manifest.json", manifest.as_bytes()), ("c.json", config.as_bytes()), ("layer.tar", &layer)]);
+            std::fs::write(&path, all).unwrap();
+            path
+        };
+        let mut known = open(&archive("layer.tar")).unwrap();
+        assert_eq!(known[0].layers[0].digest, digest);
+        // As what was rebuilt is shown.
+        known[0].layers[0].source = String::new();
+        let beside = |named| open_beside(&archive(named), &known);
+        assert_eq!(beside("layer.tar").unwrap()[0].layers[0].entries, known[0].layers[0].entries);
+        assert!(beside("").unwrap_err().to_string().contains("has no ``"));
+    }
 
     #[test]
     fn a_disk_that_does_not_give_its_bytes_shows_no_other_image() {

@@ -212,19 +212,29 @@ impl Net {
     /// Takes what lies at a URL whose digest nobody has said, and learns it. Nothing of a body that broke off
     /// stays: pieces cannot be told to be of one file.
     pub fn observe(&self, url: &Url, store: &Store, task: &Task) -> Result<(Digest, u64), NetError> {
+        self.see(url, task, &mut |reader| Ok(store.add(reader)?))
+    }
+
+    /// Digest and size of what lies at a URL, of which one byte more than `most` is read at most and nothing kept.
+    pub fn hash(&self, url: &Url, most: u64, task: &Task) -> Result<(Digest, u64), NetError> {
+        let broken = |source: io::Error| NetError::Broken { url: shown(url), source: body_error(source) };
+        self.see(url, task, &mut |reader| Digest::of_reader(reader.take(most.saturating_add(1))).map_err(broken))
+    }
+
+    fn see(&self, url: &Url, task: &Task, take: &mut Take<'_>) -> Result<(Digest, u64), NetError> {
         if let Place::Disk(path) = self.place(url)? {
-            return Ok(store.add(&mut open(&path)?.0)?);
+            return take(&mut open(&path)?.0);
         }
         let mut tries = Tries::new(self.patience, self.progress.as_ref());
         loop {
-            match self.observe_once(url, store, task) {
+            match self.see_once(url, task, take) {
                 Ok(seen) => return Ok(seen),
                 Err(failure) => tries.again(failure)?,
             }
         }
     }
 
-    fn observe_once(&self, url: &Url, store: &Store, task: &Task) -> Result<(Digest, u64), Failure> {
+    fn see_once(&self, url: &Url, task: &Task, take: &mut Take<'_>) -> Result<(Digest, u64), Failure> {
         let answer = self.ask(url, &Question::default())?;
         if answer.status != 200 {
             return Err(answer.failure());
@@ -232,11 +242,11 @@ impl Net {
         let shown = shown(&answer.url);
         let body = Body::of(&answer, None)?;
         let mut reader = Breaking { inner: body.reader(answer.response), error: None };
-        let taken = store.add(&mut reader);
+        let taken = take(&mut reader);
         if let Some(error) = reader.error {
             return Err(Failure::passing(NetError::Broken { url: shown, source: body_error(error) }));
         }
-        let (digest, size) = taken.map_err(NetError::from)?;
+        let (digest, size) = taken?;
         task.add(size);
         Ok((digest, size))
     }
@@ -327,6 +337,9 @@ fn open(path: &Path) -> Result<(File, u64), NetError> {
 }
 
 /// Keeps the error of a connection, so that it is not taken for one of the disk.
+/// Takes a body whose digest nobody has said.
+type Take<'a> = dyn FnMut(&mut dyn Read) -> Result<(Digest, u64), NetError> + 'a;
+
 struct Breaking {
     inner: Box<dyn Read>,
     error: Option<io::Error>,

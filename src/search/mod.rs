@@ -134,6 +134,7 @@ pub fn copies(outputs: &[&Tree], inputs: &[&Artifact], store: &Store, jobs: usiz
             form: Form::Tensor,
             offset: None,
             whole: true,
+            aside: want.kind == Kind::Other { hides: false },
         }));
         looked_for.push(want);
     }
@@ -407,7 +408,8 @@ impl Search<'_> {
             let at = (within(member), want.tensor.name.clone());
             if !told.contains(&at) {
                 let (place, tensor) = at;
-                out.found.push(Copy { place, tensor, form: *form, offset: *offset, whole: *whole });
+                let aside = want.kind == Kind::Other { hides: false };
+                out.found.push(Copy { place, tensor, form: *form, offset: *offset, whole: *whole, aside });
             }
         }
         let opaque = result.opaque.iter();

@@ -226,17 +226,19 @@ fn other_files_of_an_output_are_looked_for() {
     let text = "some words that are no weights\n".repeat(40);
     let tail = [text.as_bytes(), &raw].concat();
     let dense = noise(12, 70 << 10);
-    for (name, bytes, looked_for) in [
-        ("spiece.model", &raw[..], true),
-        ("README.md", text.as_bytes(), false),
-        ("half.txt", &tail, true),
-        ("small", &raw[..63], false),
-        ("x.dat", &dense, true),
+    // What is too small to hold weights, such as a vocabulary, is for a person to look at.
+    for (name, bytes, looked_for, refutes) in [
+        ("spiece.model", &raw[..], true, false),
+        ("README.md", text.as_bytes(), false, false),
+        ("half.txt", &tail, true, false),
+        ("small", &raw[..63], false, false),
+        ("x.dat", &dense, true, true),
     ] {
         let output = bench.tree(&[("adapter_model.safetensors", &adapter()), (name, bytes)]);
         let copies = bench.search(&output, &[&bench.input(Role::Data, &[("d", bytes)])]);
         assert_eq!(copies.tensors, 1 + u64::from(looked_for), "{name}");
-        assert_eq!(matches!(judge(&copies), Answer::Copied { .. }), looked_for, "{name}: {copies}");
+        assert_eq!(matches!(judge(&copies), Answer::Copied { .. }), refutes, "{name}: {copies}");
+        assert_eq!(judge(&copies) == Answer::NotFound, !looked_for, "{name}: {copies}");
         // The same file, handed on from a declared model.
         let copies = bench.search(&output, &[&bench.input(Role::Model, &[("d", bytes)])]);
         assert_eq!((copies.tensors, copies.found.len()), (1, 0), "{name}");

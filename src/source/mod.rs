@@ -144,7 +144,7 @@ pub fn resolve(source: &str, want: &Want, previous: &Previous, cx: &Context) -> 
     // These ask each time; what lies at an address is remembered where it is read, which is not each time.
     let asked = |artifact: &&Artifact| matches!(artifact.pin, Pin::Hf(_) | Pin::Git(_) | Pin::Pypi(_));
     for artifact in resolved.artifacts.iter().filter(asked) {
-        vouch::remember(artifact, cx)?;
+        vouch::remember(artifact, cx);
     }
     Ok(resolved)
 }

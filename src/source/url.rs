@@ -75,7 +75,7 @@ impl Provider for UrlSource {
             files: Some(tree),
         };
         if read {
-            vouch::remember(&artifact, cx)?;
+            vouch::remember(&artifact, cx);
         }
         Ok(Resolved { artifacts: vec![artifact], warnings, ..Resolved::default() })
     }
@@ -99,7 +99,7 @@ impl Provider for UrlSource {
         let task = cx.progress.task(&format!("{} {}", artifact.role, artifact.name), file.size);
         cx.net.download(&url, sink, &task).map_err(|error| explained(failed(), error))?;
         if (&file.path, file.mode) == (&path, Mode::Plain) {
-            vouch::remember(artifact, cx)?;
+            vouch::remember(artifact, cx);
         }
         Ok(())
     }
@@ -112,7 +112,11 @@ impl Provider for UrlSource {
         };
         let (url, path) = address::file(&pin.url).map_err(|why| failed().because(why))?;
         let task = cx.progress.task(&format!("{} {}", artifact.role, artifact.name), artifact.size);
-        let (digest, size) = cx.net.observe(&url, cx.store, &task).map_err(|error| explained(failed(), error))?;
+        // Never more than the lock's: the address may be of whoever wrote the lock.
+        let (digest, size) = cx.net.hash(&url, artifact.size, &task).map_err(|error| explained(failed(), error))?;
+        if size > artifact.size {
+            return Ok(Word::Other(format!("expected {} bytes, and there are more", artifact.size)));
+        }
         let theirs =
             Tree::new(vec![TreeFile { path, mode: Mode::Plain, digest, size }]).map_err(|error| failed().because(error))?;
         Ok(vouch::compare(&theirs, tree))

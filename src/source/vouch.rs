@@ -49,8 +49,9 @@ pub fn has_source(artifact: &Artifact) -> bool {
 }
 
 /// Remembers that its source gave these bytes at this pin.
-pub fn remember(artifact: &Artifact, cx: &Context) -> Result<(), SourceError> {
-    Ok(cx.store.remember(MEMORY, &key(artifact, cx), "\n")?)
+pub fn remember(artifact: &Artifact, cx: &Context) {
+    // What cannot be written down is asked again.
+    drop(cx.store.remember(MEMORY, &key(artifact, cx), "\n"));
 }
 
 /// Asks the source of each, unless it was asked before; in the order given.
@@ -68,7 +69,7 @@ pub fn ask_all(artifacts: &[&Artifact], cx: &Context) -> Result<Vec<Vouched>, So
         }
         Ok(match providers[artifact.pin.source()].confirm(artifact, cx) {
             Ok(Word::Same) => {
-                remember(artifact, cx)?;
+                remember(artifact, cx);
                 Vouched::Yes
             }
             Ok(Word::Other(what)) => Vouched::No(what),

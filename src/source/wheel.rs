@@ -168,7 +168,7 @@ fn take_one(
     let basis = if wheel.given.is_empty() { Basis::Observed } else { Basis::Given };
     let artifact = Artifact { name: name.package, role: Role::Python, pin, digest, size, basis, files: None };
     if read {
-        vouch::remember(&artifact, cx)?;
+        vouch::remember(&artifact, cx);
     }
     Ok(LocalWheel { artifact, path, direct: wheel.package.is_some(), extras: wheel.extras.clone() })
 }
@@ -219,7 +219,8 @@ impl Provider for Wheel {
                     let help = error.help().unwrap_or("put the wheel beside pack.toml and name its path under [python] wheels");
                     failed().because(error).help(help)
                 })?;
-                return vouch::remember(artifact, cx);
+                vouch::remember(artifact, cx);
+                return Ok(());
             }
         };
         drop(sink);
@@ -242,7 +243,12 @@ impl Provider for Wheel {
         let failed = || SourceError::new(format!("cannot read `{}` again", url.escape_debug()));
         let place = Url::parse(url).map_err(|error| failed().because(error))?;
         let task = cx.progress.task(&artifact.name.to_string(), artifact.size);
-        let seen = cx.net.observe(&with_named_login(place, cx), cx.store, &task).map_err(|error| failed().because(error))?;
-        Ok(vouch::same(seen.0, artifact.digest))
+        // Never more than the lock's: the address may be of whoever wrote the lock.
+        let seen = cx.net.hash(&with_named_login(place, cx), artifact.size, &task);
+        let (digest, size) = seen.map_err(|error| failed().because(error))?;
+        if size > artifact.size {
+            return Ok(Word::Other(format!("expected {} bytes, and there are more", artifact.size)));
+        }
+        Ok(vouch::same(digest, artifact.digest))
     }
 }

@@ -273,6 +273,12 @@ fn merging_answers_from_the_parts() {
         ("a step compared in no way", |c| c.training.steps[0].how = None, "training"),
     ];
     assert!(put_together(vec![report(good())]).accept.met);
+    // A log is shown only, and takes nothing from what the others confirm.
+    let mut logged = report(good());
+    let mut log = compared("log", Answer::NotChecked);
+    log.comparison.class = crate::manifest::OutputClass::Log;
+    logged.claims.training.steps[0].outputs = vec![compared("x", Answer::Confirmed), log];
+    assert!(put_together(vec![logged]).accept.met);
     for (what, change, short) in cases {
         let mut lies = report(good());
         change(&mut lies.claims);

@@ -169,9 +169,9 @@ impl Replays<'_> {
         step.outputs.get(output).is_some_and(|class| *class == OutputClass::Weights || served.any(|name| name == output))
     }
 
-    /// What an output holds that could be weights, whatever the manifest calls it: all of weights, and of data the files
-    /// of tensors and pickles, with those that are dense where it is served. None of state and logs: nothing may take
-    /// them.
+    /// What an output holds that could be weights, whatever the manifest calls it: all of weights, and of data that is
+    /// served the files of tensors and pickles and those that are dense. None of other data: a step may sort what it was
+    /// given, and whoever takes that is searched itself. None of state and logs: nothing may take them.
     fn weights_in(&self, step: &Step, output: &Name, tree: &Tree) -> Result<Option<Tree>> {
         if self.are_weights(step, output) {
             return Ok(Some(tree.clone()));
@@ -179,11 +179,13 @@ impl Replays<'_> {
         if step.outputs.get(output).and_then(|class| class.role()).is_none() {
             return Ok(None);
         }
-        let served = self.is_served(output);
+        if !self.is_served(output) {
+            return Ok(None);
+        }
         let mut files = Vec::new();
         for file in tree.files() {
             let looks = is_weights(&self.session.store, &file.digest, file.path.as_str())?;
-            if looks || (served && is_opaque(&self.session.store, Role::Data, file)?) {
+            if looks || is_opaque(&self.session.store, Role::Data, file)? {
                 files.push(file.clone());
             }
         }

@@ -65,7 +65,7 @@ pub(super) fn check(
                     judge(&mut answer, claims, &view);
                 }
                 let said = said.iter().filter(|(of, ..)| of == kind).map(|(_, config, file)| (*config, file.as_str()));
-                hold(&mut answer, said);
+                hold(&mut answer, said, claims.is_some());
             }
             Err(error) => answer.because = Some(format!("it cannot be rebuilt: {error:#}")),
         }
@@ -81,8 +81,9 @@ pub(super) fn check(
 
 /// Holds what the build statements beside a project claim against the rebuilt image: all of them, and beside what was
 /// seen of an image itself, since a claim that contradicts another is a lie somewhere. It needs no signature that
-/// counts; who signed it is `pack attest verify`'s.
-fn hold<'a>(answer: &mut ImageAnswer, said: impl Iterator<Item = (Digest, &'a str)>) {
+/// counts; who signed it is `pack attest verify`'s. Where an image is `given`, no statement stands in for one that could
+/// not be seen.
+fn hold<'a>(answer: &mut ImageAnswer, said: impl Iterator<Item = (Digest, &'a str)>, given: bool) {
     let (same, other): (Vec<_>, Vec<_>) = said.partition(|(config, _)| Some(*config) == answer.rebuilt);
     if answer.answer == Answer::Refuted {
         return;
@@ -91,7 +92,7 @@ fn hold<'a>(answer: &mut ImageAnswer, said: impl Iterator<Item = (Digest, &'a st
         answer.answer = Answer::Refuted;
         answer.claimed = Some(*config);
         answer.because = Some(format!("statement `{file}` claims another image than the one that is rebuilt"));
-    } else if let Some((config, file)) = same.first().filter(|_| answer.claimed.is_none()) {
+    } else if let Some((config, file)) = same.first().filter(|_| !given) {
         answer.answer = Answer::Identical;
         answer.claimed = Some(*config);
         answer.because = Some(format!("by statement `{file}`"));

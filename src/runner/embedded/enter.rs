@@ -61,8 +61,11 @@ fn give_up_rights(spec: &Spec) -> Result<Option<String>, Failure> {
         thread::set_thread_res_uid(user, user, user).map_err(rights("become another user"))?;
         // Changing the user takes its own files under /proc away from it.
         rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(rights("own /proc/self again"))?;
-        match supervise::enter_user_namespace((user.as_raw(), group.as_raw())) {
-            Ok(()) => empty_bounding_set().map_err(rights("give up capabilities"))?,
+        match supervise::make_user_namespace() {
+            Ok(()) => {
+                supervise::map_user((user.as_raw(), group.as_raw()))?;
+                empty_bounding_set().map_err(rights("give up capabilities"))?;
+            }
             // A host that forbids it to ordinary users, which it is by now. It is nobody's user, and has no right left.
             Err(failure) => {
                 emptied.map_err(rights("give up capabilities"))?;

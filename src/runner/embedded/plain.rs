@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, exit};
 use std::sync::Mutex;
 
@@ -49,10 +49,9 @@ pub(super) fn run() -> Option<()> {
     let socket = own_socket()?;
     let mut orders = BufReader::new(socket.try_clone().ok()?);
     let spec: Plain = hear(&mut orders).ok()??;
-    let (pid, command) = match start(&spec) {
+    let (pid, command) = match make(&spec).and_then(|()| start(&spec).inspect_err(|_| remove(&spec))) {
         Ok(started) => started,
         Err(failure) => {
-            remove(&spec);
             drop(say(&socket, &Message::Failed(failure)));
             drop(say(&socket, &Message::Ended));
             return None;
@@ -100,6 +99,17 @@ fn remove(spec: &Plain) {
     }
 }
 
+/// Makes the command's own folder: for nobody else, and never one that is there, since its parent may be everybody's.
+fn make(spec: &Plain) -> Result<(), Failure> {
+    let Some((folder, below)) = &spec.own else { return Ok(()) };
+    let create = |folder: &Path| {
+        let made = DirBuilder::new().mode(0o700).create(folder);
+        made.doing(Stage::Rights, format!("create `{}`", folder.display()))
+    };
+    create(folder)?;
+    below.iter().try_for_each(|name| create(&folder.join(name))).inspect_err(|_| remove(spec))
+}
+
 fn start(spec: &Plain) -> Result<(Pid, OwnedFd), Failure> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).doing(Stage::Rights, "take up orphans")?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
@@ -110,20 +120,14 @@ fn start(spec: &Plain) -> Result<(Pid, OwnedFd), Failure> {
         rustix::process::setrlimit(Resource::Fsize, limit).doing(Stage::Rights, "limit the length of files")?;
     }
     sys::close_on_exec().doing(Stage::Rights, "close what was open")?;
-    if let Some((folder, below)) = &spec.own {
-        // For nobody else, and never one that is there: its parent may be everybody's.
-        for folder in [folder.clone()].into_iter().chain(below.iter().map(|name| folder.join(name))) {
-            let made = DirBuilder::new().mode(0o700).create(&folder);
-            made.doing(Stage::Rights, format!("create `{}`", folder.display()))?;
-        }
-    }
     let mut command = Command::new(&spec.command[0]);
     command.args(&spec.command[1..]).env_clear().envs(&spec.env).current_dir(&spec.folder);
     let child = command.process_group(0).stdin(Stdio::null()).spawn();
     let child = child.doing(Stage::Exec, format!("start `{}`", spec.command[0].escape_debug()))?;
     let pid = Pid::from_child(&child);
     // By this it is known, whoever has its number later.
-    Ok((pid, pidfd_open(pid, PidfdFlags::empty()).doing(Stage::Exec, "hold on to the command")?))
+    let held = pidfd_open(pid, PidfdFlags::empty()).doing(Stage::Exec, "hold on to the command");
+    Ok((pid, held.inspect_err(|_| end_all())?))
 }
 
 /// Waits for the command, and for every orphan meanwhile.

@@ -113,7 +113,16 @@ fn begin(spec: &Spec, group: &Group) -> Result<(Child, UnixStream), Failure> {
 
 /// Becomes root of a user namespace that holds one user: the caller.
 pub(super) fn enter_user_namespace(user: (u32, u32)) -> Result<(), Failure> {
-    sys::unshare(UnshareFlags::NEWUSER).doing(Stage::Namespaces, "make a user namespace")?;
+    make_user_namespace()?;
+    map_user(user)
+}
+
+pub(super) fn make_user_namespace() -> Result<(), Failure> {
+    sys::unshare(UnshareFlags::NEWUSER).doing(Stage::Namespaces, "make a user namespace")
+}
+
+/// Makes a user root of the namespace that was just made.
+pub(super) fn map_user(user: (u32, u32)) -> Result<(), Failure> {
     let write = |file: &str, text: String| {
         fs::write(format!("/proc/self/{file}"), text).doing(Stage::Namespaces, format!("write /proc/self/{file}"))
     };

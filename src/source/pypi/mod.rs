@@ -339,7 +339,7 @@ impl Provider for Pypi {
         }?;
         // Nothing is lost where the index does not say it as well.
         if !cx.net.is_offline() && self.confirm(artifact, cx).is_ok_and(|word| word == Word::Same) {
-            vouch::remember(artifact, cx)?;
+            vouch::remember(artifact, cx);
         }
         Ok(())
     }

@@ -137,13 +137,17 @@ fn weights_handed_on_as_data() {
 fn weights_in_a_file_of_no_known_format() {
     let beside = |from: &str| {
         let bench = untrained(&format!("{TRAIN}./busybox cp \"{from}\" \"$PACK_OUT/adapter/spiece.model\"\n"));
-        bench.write("raw/real.bin", values(3));
+        bench.write("raw/real.bin", (0..140).flat_map(values).collect::<Vec<u8>>());
+        bench.write("raw/small.bin", values(5));
         bench.write("model/spiece.model", values(4));
         make(&bench);
         bench
     };
     verify(&beside("$PACK_DATA/raw/real.bin"), "")
         .training("refuted", "the answer was an input: data raw `real.bin`: tensor `spiece.model` as bytes, from byte 0 on");
+    // What is too small to hold them is shown to a person.
+    let verdict = verify(&beside("$PACK_DATA/raw/small.bin"), "").accepted();
+    assert!(verdict.says("look at it: data raw `small.bin`: tensor `spiece.model` as bytes"), "{}", verdict.ran.all());
     // The good twin hands on the vocabulary of the model.
     verify(&beside("$PACK_MODELS/base/spiece.model"), "").accepted();
 }

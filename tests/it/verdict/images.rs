@@ -228,6 +228,11 @@ fn claims_that_contradict_each_other() {
     let verdict = image(&bench, "");
     assert_eq!(verdict.at("/claims/image/answer"), "identical");
     assert!(verdict.says("by statement `build-"), "{}", verdict.ran.all());
+    // No statement stands in for an image that is named and cannot be seen.
+    fs::create_dir(bench.dir().join("none")).unwrap();
+    fs::write(bench.dir().join("none/oci-layout"), "{}").unwrap();
+    let verdict = image(&bench, "--image ../none");
+    assert_eq!(verdict.at("/claims/image/answer"), "not-checked", "{}", verdict.ran.all());
     // Whatever else a layout holds is listed.
     fs::rename(bench.dir().join("elsewhere-image"), &layout).unwrap();
     let mut index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
