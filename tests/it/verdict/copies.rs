@@ -119,6 +119,12 @@ fn weights_handed_on_as_data() {
     assert_eq!(verdict.at("/claims/training/answer"), "confirmed", "{}", verdict.ran.all());
     // What serves them as data is told all the same.
     assert!(verdict.says("`adapter.safetensors` in data `adapter`, which is served, holds tensors"), "{}", verdict.ran.all());
+    // Data that a step only sorts, and that nothing serves, is no copy: whoever takes it is searched itself.
+    let bench = untrained("./busybox cp \"$PACK_DATA/raw/rows.safetensors\" \"$PACK_OUT/adapter/\"\n");
+    bench.write("raw/rows.safetensors", weights(4));
+    bench.edit("pack.toml", "outputs = { adapter = \"weights\" }", "outputs = { adapter = \"data\" }");
+    make(&bench);
+    assert_eq!(verify(&bench, "--only training").at("/claims/training/answer"), "confirmed");
     // Data that no step makes and that are weights, beside data that are none.
     for (file, bytes, unmade) in [("x.txt", weights(9), true), ("y.txt", b"some words\n".to_vec(), false)] {
         let bench = untrained(TRAIN);
