@@ -25,6 +25,25 @@ fn harmless_report(report: &Value) {
     }
 }
 
+/// A set-uid file of a project's is a plain program: in the box, among what a step made of it, and where it is written again.
+#[test]
+fn set_uid_files() {
+    let bench = untrained(&format!(
+        "{TRAIN}./busybox stat -c %a ./su \"$PACK_DATA/raw/su\" >\"$PACK_OUT/adapter/modes.txt\"\n\
+         echo x >\"$PACK_OUT/adapter/su.txt\"\n./busybox chmod 6755 \"$PACK_OUT/adapter/su.txt\"\n"
+    ));
+    for path in ["src/su", "raw/su"] {
+        bench.write(path, "#!/bin/sh\nid\n");
+        fs::set_permissions(bench.at(path), fs::Permissions::from_mode(0o6755)).unwrap();
+    }
+    make(&bench);
+    verify(&bench, "").accepted();
+    bench.run("store get adapter ../got").good();
+    let got = bench.dir().join("got");
+    assert_eq!(fs::read_to_string(got.join("modes.txt")).unwrap(), "755\n755\n");
+    assert_eq!(fs::metadata(got.join("su.txt")).unwrap().permissions().mode() & 0o7777, 0o755);
+}
+
 #[test]
 fn what_lies_in_outputs() {
     let cases = [
