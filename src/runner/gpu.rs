@@ -99,7 +99,7 @@ pub(super) fn needs(folders: &[PathBuf], root: &Path) -> Result<Needs, RunError>
         (Some(needs), _) => Ok(needs),
         (None, Some(error)) => Err(RunError::Host { what: error.to_string(), help: regenerate() }),
         (None, None) => Err(RunError::Host {
-            what: "this step needs a GPU, and this host has no CDI file for one and no /dev/nvidia0".into(),
+            what: "this host has no CDI file for a GPU and no /dev/nvidia0".into(),
             help: Some("install NVIDIA's driver; `pack doctor` says what is found".into()),
         }),
     }
